@@ -1,0 +1,343 @@
+"""The Vectorize protocol, pure: a query becomes a `WireRequest`, a `WireResponse` becomes a model or a typed error.
+
+Sources: the service's OpenAPI document (v0.1.2), its documentation and its published clients. What is our reading and
+not a documented fact is marked *inferred*.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from typing import Any, Generic, TypeVar
+from urllib.parse import quote
+
+from pydantic import ValidationError
+
+from ._flow import WireRequest, WireResponse
+from ._json import mend_text, read_json
+from .errors import (
+    BadRequestError,
+    ConfigurationError,
+    ForbiddenError,
+    InvalidResponseError,
+    NotFoundError,
+    QuotaExceededError,
+    RateLimitedError,
+    ResearchFailedError,
+    ResponseTooLargeError,
+    ServerError,
+    StatusError,
+    UnauthorizedError,
+)
+from .models import Document, PipelineStatus, Query, Research, Retrieval, Target
+
+T = TypeVar("T")
+
+ENVIRONMENTS = {
+    "prod": "https://api.vectorize.io/v1",
+    "staging": "https://api-staging.vectorize.io/v1",
+    "dev": "https://api-dev.vectorize.io/v1",
+    "local": "http://localhost:3000/api",
+}
+DEFAULT_MAX_DOCUMENTS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Operation(Generic[T]):
+    """One thing the service can be asked: how to write the request and how to read the answer."""
+
+    name: str
+    build: Callable[[str], WireRequest]
+    """From the token to the request."""
+    read: Callable[[WireResponse], T]
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where and how a pipeline is reached. `retrieval_url` is the older gateway's full address, else None."""
+
+    target: Target
+    retrieval_url: str | None = None
+    lambda_key: bool = False
+    """Whether the token is sent as `x-lambda-api-key` too, as the vendor's clients do on the local environment."""
+    user_agent: str = "rage-retrievers"
+
+    def headers(self, token: str) -> tuple[tuple[str, str], ...]:
+        """The headers of every request. The older gateway takes the bare token, without `Bearer`."""
+        bearer = token if self.retrieval_url is not None else f"Bearer {token}"
+        base = (
+            ("accept", "application/json"),
+            ("authorization", bearer),
+            ("content-type", "application/json"),
+            ("user-agent", self.user_agent),
+        )
+        return (*base, ("x-lambda-api-key", token)) if self.lambda_key else base
+
+    def url(self, tail: str) -> str:
+        """The URL of an operation on the pipeline; `tail` starts with a slash or is empty."""
+        base, organization, pipeline = self.target
+        return f"{base}/org/{quote(organization, safe='')}/pipelines/{quote(pipeline, safe='')}{tail}"
+
+
+def retrieve(address: Address, query: Query, *, max_documents: int = DEFAULT_MAX_DOCUMENTS) -> Operation[Retrieval]:
+    """Ask for passages. `rerank` is always sent, because the documentation disagrees on what leaving it out means."""
+    body = encode_query(query)
+    url = address.retrieval_url or address.url("/retrieval")
+
+    def build(token: str) -> WireRequest:
+        return WireRequest("POST", url, address.headers(token), body)
+
+    def read(response: WireResponse) -> Retrieval:
+        return read_retrieval(response, query, max_documents)
+
+    return Operation("retrieve", build, read)
+
+
+def encode_query(query: Query) -> bytes:
+    """The body of a retrieval; what is empty and would change the meaning, or nothing, is left out."""
+    body: dict[str, Any] = {
+        "question": query.question,
+        "numResults": query.num_results,
+        "rerank": query.rerank,
+    }
+    if query.metadata_filters:
+        body["metadata-filters"] = query.metadata_filters
+    if query.context and query.context.get("messages"):
+        body["context"] = query.context
+    if query.advanced_query:
+        body["advanced-query"] = query.advanced_query
+    return _dump(body)
+
+
+def _dump(body: dict[str, Any]) -> bytes:
+    try:
+        text = json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        problem = str(error).split(": ")[0]
+    else:
+        return mend_text(text).encode()
+    raise ConfigurationError(f"A filter, message or query option cannot be written as JSON: {problem}.")
+
+
+def read_retrieval(response: WireResponse, query: Query, max_documents: int) -> Retrieval:
+    """Read a retrieval's answer, wrapped by the older gateway or not."""
+    raise_for_status(response)
+    try:
+        retrieval = Retrieval.model_validate_json(response.body)
+    except ValidationError:
+        retrieval = _read_slowly(response.body)
+    if len(retrieval.documents) > max_documents:
+        raise ResponseTooLargeError(
+            f"The answer has {len(retrieval.documents)} documents; the limit is {max_documents}."
+        )
+    private = retrieval.__pydantic_private__
+    assert private is not None  # the model declares private attributes
+    private["_ordered_by"] = query.ordered_by
+    if query.min_score is not None:
+        retrieval = retrieval.with_facts(documents=_at_least(query.min_score, retrieval))
+    return retrieval
+
+
+def _at_least(minimum: float, retrieval: Retrieval) -> tuple[Document, ...]:
+    scored = ((document, document.score(retrieval.ordered_by)) for document in retrieval.documents)
+    return tuple(document for document, score in scored if score is not None and score >= minimum)
+
+
+def _read_slowly(body: bytes) -> Retrieval:
+    """Read what the fast parser refused: wrapped answers, lone surrogates; or say what is wrong with the answer."""
+    data = read_json(body)
+    data = _unwrap(data)
+    if not isinstance(data, dict):
+        raise InvalidResponseError(f"The answer is a JSON {type(data).__name__}, not an object.")
+    documents = data.get("documents")
+    if not isinstance(documents, list):
+        state = "missing" if "documents" not in data else f"a {type(documents).__name__}, not a list"
+        raise InvalidResponseError(f"The answer cannot be used: its field 'documents' is {state}.")
+    for position, document in enumerate(documents):
+        if not isinstance(document, dict) or not isinstance(document.get("text"), str):
+            raise InvalidResponseError(
+                f"The answer cannot be used: document {position} has no field 'text' that is a text."
+            )
+    try:
+        return Retrieval.model_validate(data)
+    except ValidationError as invalid:
+        where = ".".join(str(part) for part in invalid.errors()[0]["loc"])
+    raise InvalidResponseError(f"The answer cannot be used: its field '{where}' has an unexpected form.")
+
+
+def _unwrap(data: Any) -> Any:
+    """Older answers may be wrapped: `{"record": {"value": "<JSON>"}}`."""
+    if isinstance(data, dict) and "documents" not in data and isinstance(data.get("record"), dict):
+        value = data["record"].get("value")
+        return read_json(value.encode("utf-8", "surrogatepass")) if isinstance(value, str) else value
+    return data
+
+
+def pipeline_status(address: Address) -> Operation[PipelineStatus]:
+    """Ask for the pipeline's status: the cheap probe, as the service has no health endpoint."""
+
+    def read(response: WireResponse) -> PipelineStatus:
+        data = _object(response)
+        return _model(PipelineStatus, data.get("data", data))
+
+    return Operation("pipeline", lambda token: _get(address, "", token), read)
+
+
+def start_research(address: Address, query: str, *, web_search: bool, schema: str | None) -> Operation[str]:
+    """Start a deep research; the answer is its id."""
+    fields: dict[str, Any] = {"query": query, "webSearch": web_search}
+    if schema is not None:
+        fields["schema"] = schema
+    body = _dump(fields)
+
+    def build(token: str) -> WireRequest:
+        return WireRequest("POST", address.url("/deep-research"), address.headers(token), body)
+
+    def read(response: WireResponse) -> str:
+        research_id = _object(response).get("researchId")
+        if not isinstance(research_id, str) or not research_id:
+            raise InvalidResponseError("The answer cannot be used: it has no field 'researchId'.")
+        return research_id
+
+    return Operation("start_research", build, read)
+
+
+def poll_research(address: Address, research_id: str) -> Operation[Research | None]:
+    """Ask how a deep research stands; the answer is None until it is ready."""
+    tail = f"/deep-research/{quote(research_id, safe='')}"
+
+    def read(response: WireResponse) -> Research | None:
+        answer = _object(response)
+        if answer.get("ready") is not True:
+            return None
+        data = answer.get("data")
+        if not isinstance(data, dict):
+            raise InvalidResponseError("The answer cannot be used: the research is ready and has no 'data'.")
+        if data.get("success") is not True:
+            reason = data.get("error")
+            said = reason if isinstance(reason, str) and reason else "it gave no reason"
+            raise ResearchFailedError(f"The deep research failed; the service says: {said}", research_id=research_id)
+        markdown = data.get("markdown")
+        return _model(
+            Research,
+            {**data, "research_id": research_id, "markdown": "" if markdown is None else markdown},
+        )
+
+    return Operation("poll_research", lambda token: _get(address, tail, token), read)
+
+
+def _get(address: Address, tail: str, token: str) -> WireRequest:
+    headers = tuple(pair for pair in address.headers(token) if pair[0] != "content-type")
+    return WireRequest("GET", address.url(tail), headers, b"")
+
+
+def _object(response: WireResponse) -> dict[str, Any]:
+    raise_for_status(response)
+    data = read_json(response.body)
+    if not isinstance(data, dict):
+        raise InvalidResponseError(f"The answer is a JSON {type(data).__name__}, not an object.")
+    return data
+
+
+M = TypeVar("M", PipelineStatus, Research)
+
+
+def _model(kind: type[M], data: Any) -> M:
+    try:
+        return kind.model_validate(data)
+    except ValidationError as invalid:
+        where = ".".join(str(part) for part in invalid.errors()[0]["loc"])
+    raise InvalidResponseError(f"The answer cannot be used: its field '{where}' is missing or malformed.")
+
+
+_CLASSES: dict[int, type[StatusError]] = {
+    400: BadRequestError,
+    401: UnauthorizedError,
+    402: QuotaExceededError,
+    403: ForbiddenError,
+    404: NotFoundError,
+    422: BadRequestError,
+    429: RateLimitedError,
+}
+_HINTS = {
+    400: "the service does not accept this request; its words say what it misses",
+    401: "check the token: it may be missing, mistyped, expired, or of another environment",
+    402: "the quota is spent or the plan lacks this; reranking, rewriting and filters use the advanced quota",
+    403: "the token is valid but may not use this pipeline; check that it belongs to this organization",
+    404: "check the organization and pipeline ids, and the environment",
+    405: "this address does not take this operation; check base_url",
+    429: "too many requests; slow down or raise the plan's limit",
+    503: "the service is unavailable, or a new pipeline is still deploying",
+}
+
+
+def raise_for_status(response: WireResponse) -> None:
+    """Nothing for 200 and 201; the error of the status for every other. Redirects are never followed."""
+    status = response.status
+    if status in (200, 201):
+        return
+    if 200 <= status < 300:
+        raise InvalidResponseError(f"HTTP {status} brings no answer; check that base_url is a Vectorize API.")
+    kind = _CLASSES.get(status) or (ServerError if status >= 500 else StatusError)
+    error, details = _own_words(response)
+    hint = _HINTS.get(status)
+    if 300 <= status < 400:
+        hint = "redirects are not followed, so that the token goes nowhere else; set base_url to the final address"
+    said = f": {error}" if error else ""
+    more = f" ({details})" if details else ""
+    raise kind(
+        f"HTTP {status}{said}{more}" + (f"; {hint}." if hint else "."),
+        status=status,
+        error=error,
+        details=details,
+        request_id=_request_id(response.headers),
+        retry_after=retry_after(response.headers.get("retry-after")),
+    )
+
+
+def _own_words(response: WireResponse) -> tuple[str | None, str | None]:
+    """What the service says went wrong: its own form, RFC 7807, or the title of a gateway's HTML page."""
+    body = response.body[:65_536]
+    try:
+        data = read_json(body)
+    except InvalidResponseError:
+        title = re.search(rb"<title>([^<]{1,200})</title>", body, re.IGNORECASE)
+        return (_line(title.group(1).decode("utf-8", "replace")) if title else None), None
+    if not isinstance(data, dict):
+        return None, None
+    error = next((data[key] for key in ("error", "title", "message") if isinstance(data.get(key), str)), None)
+    details = next((data[key] for key in ("details", "detail") if isinstance(data.get(key), str)), None)
+    return (_line(error) if error else None), (_line(details) if details else None)
+
+
+def _line(text: str, most: int = 300) -> str:
+    """One line of at most `most` characters that cannot forge a log line or steer a terminal."""
+    shown = "".join(c if c.isprintable() else " " for c in text).strip()
+    return shown if len(shown) <= most else shown[: most - 1] + "…"
+
+
+def _request_id(headers: dict[str, str]) -> str | None:
+    for name in ("x-request-id", "x-amzn-requestid", "x-correlation-id", "cf-ray"):
+        if headers.get(name):
+            return _line(headers[name], 100)
+    return None
+
+
+def retry_after(value: str | None, now: Callable[[], float] = time.time) -> float | None:
+    """Seconds to wait from a `Retry-After` header (RFC 9110 §10.2.3: seconds or an HTTP date); None if unreadable."""
+    if value is None:
+        return None
+    text = value.strip()
+    if re.fullmatch(r"\d{1,18}(\.\d{1,9})?", text):
+        return float(text)
+    try:
+        date = parsedate_to_datetime(text)
+        instant = (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError, TypeError, IndexError):
+        return None
+    return max(0.0, instant - now())

@@ -1,0 +1,182 @@
+"""Flows: programs that ask for their I/O, so that each policy is written once for blocking and async code.
+
+A flow is a generator. It yields an `Effect`, a request to the world; the world performs it, and the answer, or the
+exception, comes back at the `yield`. `drive` runs a flow in blocking code, `adrive` in async code.
+
+What keeps this sound: a flow catches `Exception`, never `BaseException`; it has no `yield` in a `finally`; it holds no
+lock across a `yield`; time and randomness come from the world on the call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Generator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias, TypeVar
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class WireRequest:
+    """One HTTP request as plain data. `headers` holds the credential, so it is kept out of the repr."""
+
+    method: str
+    url: str
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+
+    def __repr__(self) -> str:
+        return f"WireRequest({self.method} {self.url.partition('?')[0]}, {len(self.body)} bytes)"
+
+
+@dataclass(frozen=True, slots=True)
+class WireResponse:
+    """One whole HTTP answer as plain data. Header names are in lower case; the body is decompressed."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+@dataclass(slots=True)
+class Send:
+    """Perform one request within `timeout` seconds and read at most `max_bytes` of body.
+
+    Answer: a `WireResponse`, whatever its status. Raises ConnectionFailedError, DeadlineExceededError,
+    ResponseTooLargeError or InvalidResponseError, and nothing else.
+    """
+
+    request: WireRequest
+    timeout: float
+    max_bytes: int
+
+
+@dataclass(slots=True)
+class Sleep:
+    """Wait for `seconds`."""
+
+    seconds: float
+
+
+@dataclass(slots=True)
+class Wait:
+    """Wait at most `timeout` seconds for a future that another call completes; raises TimeoutError after that.
+
+    One kind of future (concurrent.futures) serves both worlds, so a permit may go from a thread to a task.
+    """
+
+    future: Future[Any]
+    timeout: float
+
+
+@dataclass(slots=True)
+class Ask:
+    """Call the user's own function, which may be sync or async, and answer what it returns."""
+
+    call: Callable[[], Any] | None = None
+    acall: Callable[[], Awaitable[Any]] | None = None
+
+
+@dataclass(slots=True)
+class Race:
+    """Run `first`; if it is not done after `delay` seconds, start what `second` gives, and answer whichever wins.
+
+    `second` may decline (None) when the delay has passed. The loser is cancelled. If one fails the other decides; if
+    both fail, the first one's error is raised. Answer: (index of the winner, its value).
+    """
+
+    first: Flow[Any]
+    second: Callable[[], Flow[Any] | None]
+    delay: float
+
+
+Effect: TypeAlias = Send | Sleep | Wait | Ask | Race
+Flow: TypeAlias = Generator[Effect, Any, T]
+
+
+class Clock(Protocol):
+    """Where a flow gets time and chance from."""
+
+    def monotonic(self) -> float:
+        """Seconds that never go back; for durations and deadlines."""
+        ...
+
+    def time(self) -> float:
+        """Seconds since the epoch; only to read dates the service sent."""
+        ...
+
+    def random(self) -> float:
+        """A number in [0, 1)."""
+        ...
+
+
+class World(Clock, Protocol):
+    """Performs effects in blocking code."""
+
+    def perform(self, effect: Effect) -> Any:
+        """Perform the effect; return its answer or raise its exception."""
+        ...
+
+
+class AsyncWorld(Clock, Protocol):
+    """Performs effects in async code."""
+
+    async def perform(self, effect: Effect) -> Any:
+        """Perform the effect; return its answer or raise its exception."""
+        ...
+
+
+def drive(flow: Flow[T], world: World) -> T:
+    """Run a flow to its end in blocking code."""
+    try:
+        effect = next(flow)
+        while True:
+            try:
+                answer = world.perform(effect)
+            except BaseException as error:
+                effect = flow.throw(error)
+            else:
+                effect = flow.send(answer)
+    except StopIteration as stop:
+        return stop.value  # type: ignore[no-any-return]  # a generator's return value is typed Any here
+
+
+async def adrive(flow: Flow[T], world: AsyncWorld) -> T:
+    """Run a flow to its end in async code."""
+    try:
+        effect = next(flow)
+        while True:
+            try:
+                answer = await world.perform(effect)
+            except BaseException as error:
+                effect = flow.throw(error)
+            else:
+                effect = flow.send(answer)
+    except StopIteration as stop:
+        return stop.value  # type: ignore[no-any-return]  # a generator's return value is typed Any here
+
+
+def immediate(value: T) -> Flow[T]:
+    """A flow that is done at once."""
+    return value
+    yield Sleep(0)  # type: ignore[unreachable]  # makes this function a generator
+
+
+__all__: Sequence[str] = [
+    "Ask",
+    "AsyncWorld",
+    "Clock",
+    "Effect",
+    "Flow",
+    "Race",
+    "Send",
+    "Sleep",
+    "Wait",
+    "WireRequest",
+    "WireResponse",
+    "World",
+    "adrive",
+    "drive",
+    "immediate",
+]

@@ -1,0 +1,107 @@
+"""Bulkhead: at most so many calls to a pipeline at once; the rest wait in line, or are turned away."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from .._flow import Flow, Wait
+from ..errors import BulkheadFullError, ConfigurationError
+from ..observability.events import Rejected
+from .pipeline import Call, Step, at_least
+
+
+class Permits:
+    """The permits of one pipeline, first come first served across threads, tasks and event loops."""
+
+    def __init__(self, limit: int) -> None:
+        self._lock = threading.Lock()
+        self._line: deque[Future[None]] = deque()
+        self.free = limit
+
+    def take(self) -> Future[None] | None:
+        """None when a permit was taken; else the place in line, done once a permit is handed over."""
+        with self._lock:
+            if self.free:
+                self.free -= 1
+                return None
+            place: Future[None] = Future()
+            self._line.append(place)
+            return place
+
+    def leave(self, place: Future[None]) -> bool:
+        """Leave the line. True when a permit had been handed over meanwhile: it is the caller's now."""
+        with self._lock:
+            if place.done():
+                return True
+            self._line.remove(place)
+            return False
+
+    def give_back(self) -> None:
+        """Hand the permit to the first in line, or put it back."""
+        with self._lock:
+            if not self._line:
+                self.free += 1
+                return
+            place = self._line.popleft()
+            place.set_result(None)
+
+    @property
+    def waiting(self) -> int:
+        """How many calls stand in line."""
+        return len(self._line)
+
+
+@dataclass(frozen=True, slots=True)
+class Bulkhead:
+    """At most `limit` calls in flight; another waits `max_wait` seconds (None: until its deadline; 0: not)."""
+
+    kind: ClassVar[str] = "bulkhead"
+    limit: int = 64
+    max_wait: float | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.limit, int) or isinstance(self.limit, bool) or self.limit < 1:
+            raise ConfigurationError(
+                f"limit={self.limit!r} cannot be used; it counts the calls in flight, so it is 1 or more."
+            )
+        if self.max_wait is not None:
+            at_least("max_wait", self.max_wait, 0)
+
+    def __call__(self, call: Call, proceed: Step, /) -> Flow[Any]:
+        """Take a permit, proceed, give it back."""
+        permits = call.home.state(self, self._permits)
+        place = permits.take()
+        if place is not None:
+            yield from self._stand_in_line(call, permits, place)
+        try:
+            return (yield from proceed(call))
+        finally:
+            permits.give_back()
+
+    def _permits(self) -> Permits:
+        return Permits(self.limit)
+
+    def _stand_in_line(self, call: Call, permits: Permits, place: Future[None]) -> Flow[None]:
+        remaining = call.remaining()
+        patience = remaining if self.max_wait is None else min(self.max_wait, remaining)
+        try:
+            if patience > 0:
+                yield Wait(place, patience)
+        except TimeoutError:
+            pass  # the permit may still have come in the same instant: leaving the line tells
+        except BaseException:  # cancelled in line: the permit, if it came, goes to the next
+            if permits.leave(place):
+                permits.give_back()
+            raise
+        if permits.leave(place):
+            return
+        error = BulkheadFullError(
+            f"{self.limit} calls to this pipeline are in flight and none ended within {max(patience, 0):.3g} s; "
+            "nothing was sent. Raise the bulkhead's limit or lower the concurrency."
+        )
+        call.emit(Rejected, self.kind, error)
+        raise error

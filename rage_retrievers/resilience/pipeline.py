@@ -1,0 +1,175 @@
+"""The pipeline: policies around one attempt, outermost first, in an order written once.
+
+Why this order: the fallback sees every failure, the deadline's included; the deadline covers waiting for a permit,
+every attempt and every pause; the cache answers before a permit is spent; a full bulkhead sheds before anything is
+sent; the breaker sees every attempt, and an open circuit is never retried.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, ClassVar, Protocol, TypeAlias, TypeVar
+
+from .._flow import Clock, Flow
+from ..errors import ConfigurationError
+from ..models import Query, Target
+from ..observability.events import Event, Listener, tell
+
+S = TypeVar("S")
+
+ORDER = (
+    "degradation",
+    "deadline",
+    "cache",
+    "bulkhead",
+    "hedge",
+    "retry",
+    "rate limit",
+    "throttle",
+    "circuit breaker",
+)
+
+
+class Home:
+    """The state the policies of one target share, whichever client, thread or event loop the call comes from."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._states: dict[tuple[str, object], Any] = {}
+        self._by_id: dict[int, tuple[object, Any]] = {}
+
+    def state(self, policy: Policy, make: Callable[[], S]) -> S:
+        """The state of this policy here: the same for policies with equal options, made on first use."""
+        known = self._by_id.get(id(policy))
+        if known is not None:
+            return known[1]  # type: ignore[no-any-return]  # stored below with the type of `make`
+        with self._lock:
+            key = (policy.kind, policy)
+            if key not in self._states:
+                self._states[key] = make()
+            if len(self._by_id) >= 256:
+                self._by_id.clear()
+            # The policy is kept beside its state, so its id cannot pass to another object.
+            self._by_id[id(policy)] = (policy, self._states[key])
+            return self._states[key]  # type: ignore[no-any-return]
+
+
+class Homes:
+    """The home of each target. One instance serves the whole process; a test brings its own."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._homes: dict[Target, Home] = {}
+
+    def of(self, target: Target) -> Home:
+        """The home of this target, made on first use."""
+        with self._lock:
+            return self._homes.setdefault(target, Home())
+
+
+shared_homes = Homes()
+
+
+@dataclass(slots=True)
+class Call:
+    """One logical call on its way: what is asked, until when, and how many requests were sent so far."""
+
+    operation: str
+    target: Target
+    clock: Clock
+    home: Home
+    query: Query | None = None
+    credential: str = ""
+    """A digest of whose answer this is, for the cache's key; never the token itself."""
+    timeout: float | None = None
+    """The caller's own budget in seconds; None takes the pipeline's."""
+    call_id: str = ""
+    listeners: tuple[Listener, ...] = ()
+    started: float = 0.0
+    deadline: float = float("inf")
+    attempts: int = 0
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    def remaining(self) -> float:
+        """Seconds until the deadline; 0 or less when it has passed."""
+        return self.deadline - self.clock.monotonic()
+
+    def emit(self, kind: Callable[..., Event], *values: object) -> None:
+        """Tell the listeners of an event; nothing is built when nobody listens."""
+        if self.listeners:
+            tell(self.listeners, kind(self.call_id, self.target, *values))
+
+
+Step: TypeAlias = Callable[[Call], Flow[Any]]
+
+
+class Policy(Protocol):
+    """Frozen options that can be called: run `proceed(call)`, or decide otherwise."""
+
+    kind: ClassVar[str]
+
+    def __call__(self, call: Call, proceed: Step, /) -> Flow[Any]:
+        """The flow of this policy around the rest of the pipeline."""
+        ...
+
+
+class Pipeline:
+    """An immutable set of policies, at most one of a kind, kept in the one order that is right."""
+
+    def __init__(self, policies: Iterable[Policy] = ()) -> None:
+        chosen = {}
+        for policy in policies:
+            if policy.kind not in ORDER:
+                raise ConfigurationError(f"{policy!r} is no policy known here; known are {', '.join(ORDER)}.")
+            if policy.kind in chosen:
+                raise ConfigurationError(f"The pipeline has two policies of kind {policy.kind!r}; keep one.")
+            chosen[policy.kind] = policy
+        self.policies: tuple[Policy, ...] = tuple(chosen[kind] for kind in ORDER if kind in chosen)
+
+    def around(self, attempt: Step) -> Step:
+        """The whole pipeline around one attempt."""
+        step = attempt
+        for policy in reversed(self.policies):
+            step = partial(_call, policy, step)
+        return step
+
+    def with_policies(self, *policies: Policy) -> Pipeline:
+        """A copy in which these take the places of their kinds."""
+        kinds = {policy.kind for policy in policies}
+        return Pipeline([*(kept for kept in self.policies if kept.kind not in kinds), *policies])
+
+    def without(self, *kinds: str) -> Pipeline:
+        """A copy without the policies of these kinds."""
+        return Pipeline(policy for policy in self.policies if policy.kind not in kinds)
+
+    def get(self, kind: str) -> Policy | None:
+        """The policy of this kind, or None."""
+        return next((policy for policy in self.policies if policy.kind == kind), None)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Pipeline) and self.policies == other.policies
+
+    def __hash__(self) -> int:
+        return hash(self.policies)
+
+    def __repr__(self) -> str:
+        return f"Pipeline([{', '.join(map(repr, self.policies))}])"
+
+
+def _call(policy: Policy, proceed: Step, call: Call) -> Flow[Any]:
+    return policy(call, proceed)
+
+
+def at_least(name: str, value: float, minimum: float) -> None:
+    """Raise ConfigurationError unless value >= minimum; for the options of policies."""
+    if not isinstance(value, int | float) or isinstance(value, bool) or not value >= minimum:
+        raise ConfigurationError(f"{name}={value!r} cannot be used; it needs a number of at least {minimum}.")
+
+
+def above(name: str, value: float, minimum: float = 0) -> None:
+    """Raise ConfigurationError unless value > minimum; for the options of policies."""
+    if not isinstance(value, int | float) or isinstance(value, bool) or not value > minimum:
+        raise ConfigurationError(f"{name}={value!r} cannot be used; it needs a number above {minimum}.")

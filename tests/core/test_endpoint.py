@@ -1,0 +1,149 @@
+"""The wire contract: what is sent for a query, and what is read from an answer."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from rage_retrievers import _endpoint, errors
+from rage_retrievers._flow import WireResponse
+from rage_retrievers.models import Query, Retrieval, Target
+
+ADDRESS = _endpoint.Address(Target("https://api.vectorize.io/v1", "org", "aip1"))
+
+# The one published real document of the service, its text shortened.
+APPLE = {
+    "relevancy": 0.9959771,
+    "id": "bd649160-a790-4b81-a4f4-4655ffe3a71f-87ac4bd6c356e27-84",
+    "text": "2014 Employee Stock Plan…",
+    "chunk_id": "84",
+    "total_chunks": "229",
+    "origin": "file-upload",
+    "origin_id": "bd649160-a790-4b81-a4f4-4655ffe3a71f",
+    "similarity": 0.77146006,
+    "source": "582893ba/cdfa4981/apple.pdf",
+    "unique_source": "bd649160-87ac4bd6c356e27",
+    "source_display_name": "582893ba/cdfa4981/apple.pdf",
+    "pipeline_id": "aipf9ab5-702c-40de-a2f7-8a2139129ba5",
+    "org_id": "582893ba-291c-4ec7-a6ee-e85c26888817",
+    "index": "sp-1536-dev",
+    "metadata": {"created-from-api": True},
+}
+
+
+def body_of(**values: object) -> dict[str, object]:
+    request = _endpoint.retrieve(ADDRESS, Query.make({"question": "why?", **values})).build("t")
+    return json.loads(request.body)  # type: ignore[no-any-return]
+
+
+def read(answer: object, status: int = 200, **values: object) -> Retrieval:
+    body = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
+    query = Query.make({"question": "why?", **values})
+    return _endpoint.read_retrieval(WireResponse(status, {}, body), query, 100)
+
+
+def test_rerank_is_always_sent() -> None:
+    """The documentation disagrees on what leaving it out means, so it is never left out."""
+    assert body_of() == {"question": "why?", "numResults": 5, "rerank": False}
+
+
+def test_hyphenated_keys_are_what_the_service_reads() -> None:
+    """A key the service does not know would return unfiltered data."""
+    sent = body_of(
+        metadata_filters=[{"year": [2024]}],
+        advanced_query={"mode": "hybrid", "text_fields": ["text"], "match-type": "match_phrase", "text_boost": 2},
+        context={"messages": [{"role": "user", "content": "hi"}]},
+    )
+    assert sent["metadata-filters"] == [{"year": [2024]}]
+    assert sent["advanced-query"] == {
+        "mode": "hybrid",
+        "text-fields": ["text"],
+        "match-type": "match_phrase",
+        "text-boost": 2,
+    }
+    assert sent["context"] == {"messages": [{"role": "user", "content": "hi"}]}
+
+
+def test_empty_filters_are_left_out() -> None:
+    """An empty list is a value to us and nothing to the service."""
+    assert "metadata-filters" not in body_of(metadata_filters=[])
+
+
+def test_the_published_document_keeps_every_field() -> None:
+    """Unknown fields and the user's own metadata reach the user with their types."""
+    document = read({"documents": [APPLE], "average_relevancy": 0.48, "ndcg": 1}).documents[0]
+    assert document.fields() | {"text": document.text} == APPLE
+
+
+@pytest.mark.parametrize("score", [None, "high", True, [], "NaN", float("nan"), float("inf")])
+def test_a_score_that_is_no_number_is_absent(score: object) -> None:
+    """No score is invented, and the passage reaches the user all the same."""
+    document = read({"documents": [{"text": "a", "similarity": score, "chunk_id": 7}]}).documents[0]
+    assert (document.text, document.similarity, document.chunk_id) == ("a", None, "7")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [b"", b"[]", b"{", b"{}", {"documents": {}}, {"documents": [{}]}, {"documents": [{"text": None}]}, b"\xff"],
+)
+def test_an_answer_without_usable_documents_is_a_typed_error(answer: object) -> None:
+    """Never an empty list where the service broke its contract."""
+    with pytest.raises(errors.InvalidResponseError):
+        read(answer)
+
+
+def test_the_older_gateway_s_wrapped_answer_is_read() -> None:
+    """`{"record": {"value": "<JSON>"}}` holds the same answer."""
+    wrapped = {"record": {"value": json.dumps({"documents": [APPLE]})}}
+    assert read(wrapped).documents[0].id == APPLE["id"]
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "transient"),
+    [
+        (400, errors.BadRequestError, False),
+        (401, errors.UnauthorizedError, False),
+        (402, errors.QuotaExceededError, False),
+        (403, errors.ForbiddenError, False),
+        (404, errors.NotFoundError, False),
+        (408, errors.StatusError, True),
+        (429, errors.RateLimitedError, True),
+        (500, errors.ServerError, True),
+        (501, errors.ServerError, False),
+        (503, errors.ServerError, True),
+        (302, errors.StatusError, False),
+    ],
+)
+def test_each_status_is_its_error(status: int, kind: type[errors.StatusError], transient: bool) -> None:
+    """The class says what happened, `transient` whether to try again."""
+    with pytest.raises(kind) as caught:
+        read({"error": "no", "details": "because"}, status)
+    assert (caught.value.transient, caught.value.error, caught.value.details) == (transient, "no", "because")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("question", " "),
+        ("num_results", 0),
+        ("num_results", 1.5),
+        ("num_results", True),
+        ("metadata_filters", "year"),
+        ("metadata_filters", ["year"]),
+        ("timeout", 0),
+        ("min_score", float("nan")),
+        ("context", {"messages": ["hi"]}),
+        ("advanced_query", {"mode": "fuzzy"}),
+    ],
+)
+def test_bad_input_is_refused_by_name(name: str, value: object) -> None:
+    """The error names the field before anything is sent."""
+    with pytest.raises(errors.ConfigurationError, match=name):
+        Query.make({"question": "why?", name: value})
+
+
+def test_an_unknown_keyword_names_the_nearest() -> None:
+    """Silently dropping `metadataFilters` would return unfiltered data."""
+    with pytest.raises(TypeError, match="metadata_filters"):
+        Query.make({"question": "why?", "metadataFilters": []})
