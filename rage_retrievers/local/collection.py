@@ -1,0 +1,288 @@
+"""Documents in, an indexed and searchable collection out, kept on disk and followed as the documents change.
+
+Any number of threads read; one writer at a time, in whichever process, holds the lock file. A reader works on a
+`Snapshot`, which nothing changes after it is made.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rage_retrievers.local import chunking
+from rage_retrievers.local._lock import exclusive
+from rage_retrievers.local.documents import Reading, UnreadableDocumentError
+from rage_retrievers.local.embedding import Embedding
+from rage_retrievers.local.progress import Listener, Progress, unheard
+from rage_retrievers.local.snapshot import Snapshot
+from rage_retrievers.local.store import CorruptStoreError, NewDocument, Store
+from rage_retrievers.local.text_index import CorruptIndexError, TextIndex, discard
+
+FORMAT = "1"
+_BATCH_PASSAGES = 512
+_log = logging.getLogger("rage_retrievers.local")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A document as its source offers it: `stamp` changes whenever its content may have."""
+
+    key: str
+    stamp: str
+    load: Callable[[], Loaded]
+    """Reads it; raises `UnreadableDocumentError` or `OSError`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A document read: its text and facts, the user's metadata, and the protocol's fields (source, origin, …)."""
+
+    reading: Reading
+    fields: dict[str, str]
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Synced:
+    """What one synchronization did, in documents; `passages` counts those made."""
+
+    added: int = 0
+    changed: int = 0
+    removed: int = 0
+    passages: int = 0
+    seconds: float = 0.0
+
+    def __bool__(self) -> bool:
+        return bool(self.added or self.changed or self.removed)
+
+
+@dataclass(frozen=True, slots=True)
+class Chunking:
+    """How long passages are, in characters."""
+
+    size: int = chunking.CHUNK_CHARACTERS
+    overlap: int = 0
+
+
+class Collection:
+    """One searchable set of documents below one directory."""
+
+    def __init__(self, home: Path, embedding: Embedding, cut: Chunking | None = None) -> None:
+        self.home = home
+        self.embedding = embedding
+        self._cut = cut or Chunking()
+        self._mutex = threading.RLock()
+        self._current: Snapshot
+        self.rebuilt = ""
+        """Why the index was made again, when it was found unusable; empty otherwise."""
+        home.mkdir(parents=True, exist_ok=True)
+        with exclusive(self._lock_path, wait=True):
+            self._open()
+
+    @property
+    def _lock_path(self) -> Path:
+        return self.home / "lock"
+
+    def close(self) -> None:
+        with self._mutex:
+            self._store.close()
+
+    def counts(self) -> tuple[int, int]:
+        """How many documents and passages are stored."""
+        return self._store.counts()
+
+    def unreadable(self) -> list[tuple[str, str]]:
+        """Key and reason of each document that could not be read."""
+        return self._store.unreadable()
+
+    def snapshot(self) -> Snapshot:
+        """The collection as it is now, whichever process wrote it last."""
+        if self._store.moved():
+            with self._mutex:
+                if self._store.moved():
+                    self._store.close()
+                    self._open()
+        generation = self._store.get("generation", "0")
+        if generation != self._generation:
+            with self._mutex:
+                if generation != self._generation:
+                    self._refresh()
+        return self._current
+
+    def sync(self, entries: Sequence[Entry], *, wait: bool = True, progress: Listener = unheard) -> Synced:
+        """Make the collection hold exactly `entries`; gives up at once when `wait` is False and another is writing."""
+        started = time.perf_counter()
+        if not self._mutex.acquire(blocking=wait):
+            return Synced()
+        try:
+            with exclusive(self._lock_path, wait=wait) as held:
+                if not held:
+                    return Synced()
+                done = self._take(entries, progress)
+                self._catch_up(progress)
+        finally:
+            self._mutex.release()
+        self.snapshot()
+        seconds = time.perf_counter() - started
+        return Synced(done.added, done.changed, done.removed, done.passages, seconds)
+
+    def rebuild(self, reason: str) -> None:
+        """Throw everything away; the next `sync` makes it again."""
+        with self._mutex, exclusive(self._lock_path, wait=True):
+            self._store.close()
+            self._wipe(reason)
+            self._open()
+
+    def _open(self) -> None:
+        try:
+            self._store = Store(self.home / "store.sqlite")
+            self._check_format()
+            self._open_text()
+            self._refresh(anew=True)
+        except CorruptStoreError as error:
+            self._wipe(str(error))
+            self._store = Store(self.home / "store.sqlite")
+            self._check_format()
+            self._open_text()
+            self._refresh(anew=True)
+
+    def _check_format(self) -> None:
+        made_by = f"{FORMAT}/{self.embedding.identity}/{self._cut.size}/{self._cut.overlap}"
+        known = self._store.get("made_by")
+        if known and known != made_by:
+            raise CorruptStoreError(f"made with other settings ({known}, now {made_by})")
+        if not known:
+            self._store.set(made_by=made_by)
+
+    def _open_text(self) -> None:
+        name = self._store.get("text")
+        try:
+            if self._store.get("writing"):
+                raise CorruptIndexError("its writing was interrupted")
+            if not name:
+                raise CorruptIndexError("")
+            directory = self.home / name
+            TextIndex.verify(directory, self._store.get("manifest"))
+            self._text = TextIndex(directory)
+        except CorruptIndexError as error:
+            self._new_text(str(error))
+
+    def _new_text(self, reason: str) -> None:
+        if reason:
+            self._tell(f"text index: {reason}")
+        for old in self.home.glob("text-*"):
+            discard(old)
+        self._text = TextIndex(self.home / f"text-{secrets.token_hex(6)}")
+        last = self._text.write((), self._store.texts_after(0))
+        self._settle(last)
+
+    def _settle(self, last: int) -> None:
+        directory = self._text.directory
+        self._store.settle(last, text=directory.name, manifest=TextIndex.manifest(directory), writing="")
+
+    def _catch_up(self, progress: Listener) -> None:
+        gone, through = self._store.pending()
+        newest = self._store.newest()
+        if not gone and newest <= through:
+            return
+        progress(Progress("index", 0, 1))
+        self._store.set(writing="yes")
+        last = self._text.write(gone, self._store.texts_after(through))
+        self._settle(max(last, through))
+        progress(Progress("index", 1, 1))
+
+    def _take(self, entries: Sequence[Entry], progress: Listener) -> Synced:
+        known = self._store.stamps()
+        offered = {entry.key for entry in entries}
+        removed = [key for key in known if key not in offered]
+        if removed:
+            self._store.remove(removed)
+        wanted = [entry for entry in entries if known.get(entry.key) != entry.stamp]
+        passages = 0
+        batch = _Batch(self._store, self.embedding, self._cut)
+        for done, entry in enumerate(wanted, 1):
+            passages += batch.add(entry)
+            progress(Progress("read", done, len(wanted), entry.key))
+        batch.flush()
+        changed = sum(entry.key in known for entry in wanted)
+        return Synced(len(wanted) - changed, changed, len(removed), passages)
+
+    def _refresh(self, anew: bool = False) -> None:
+        generation = self._store.get("generation", "0")
+        name = self._store.get("text")
+        if self._text.directory.name != name:
+            self._text = TextIndex(self.home / name)
+        previous = None if anew else self._current
+        self._current = Snapshot.make(self._store, self._text.view(), previous or Snapshot.empty(self._store))
+        self._generation = generation
+
+    def _wipe(self, reason: str) -> None:
+        self._tell(reason)
+        for path in self.home.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            elif path.name.startswith("store.sqlite"):
+                path.unlink(missing_ok=True)
+
+    def _tell(self, reason: str) -> None:
+        self.rebuilt = reason
+        _log.warning("local.index_rebuilt reason=%s home=%s", reason, self.home)
+
+
+class _Batch:
+    """Documents read and waiting to be embedded and stored together."""
+
+    def __init__(self, store: Store, embedding: Embedding, cut: Chunking) -> None:
+        self._store = store
+        self._embedding = embedding
+        self._cut = cut
+        self._read: list[tuple[Entry, Loaded, list[str]]] = []
+        self._unreadable: list[tuple[str, str, str]] = []
+        self._passages = 0
+
+    def add(self, entry: Entry) -> int:
+        try:
+            loaded = entry.load()
+            texts = chunking.chunks(loaded.reading.text, self._cut.size, self._cut.overlap)
+        except (UnreadableDocumentError, OSError) as error:
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+            self._unreadable.append((entry.key, entry.stamp, reason))
+            return 0
+        self._read.append((entry, loaded, texts))
+        self._passages += len(texts)
+        if self._passages >= _BATCH_PASSAGES:
+            self.flush()
+        return len(texts)
+
+    def flush(self) -> None:
+        if not self._read and not self._unreadable:
+            return
+        vectors = self._embedding.passages([text for _, _, texts in self._read for text in texts])
+        self._store.replace(self._documents(vectors), self._unreadable)
+        self._read, self._unreadable, self._passages = [], [], 0
+
+    def _documents(self, vectors: NDArray[np.float32]) -> Iterable[NewDocument]:
+        start = 0
+        for entry, loaded, texts in self._read:
+            facts = loaded.reading.facts
+            yield NewDocument(
+                entry.key,
+                entry.stamp,
+                str(facts.get("title", "")),
+                texts,
+                vectors[start : start + len(texts)],
+                loaded.fields,
+                facts,
+                loaded.metadata,
+            )
+            start += len(texts)

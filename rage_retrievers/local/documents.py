@@ -1,0 +1,189 @@
+"""Reading a document's bytes into text, with bounds that hold for hostile files too.
+
+Supported: .md .txt .html .htm .pdf .docx. `read` raises `UnreadableDocumentError` with a reason to act on.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import re
+import time
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import PurePath
+from typing import Any
+from xml.etree import ElementTree
+
+from rage_retrievers.local import front_matter
+
+MAX_FILE_BYTES = 64 * 1024 * 1024
+MAX_TEXT_CHARACTERS = 20_000_000
+MAX_UNPACKED_BYTES = 128 * 1024 * 1024
+MAX_PDF_PAGES = 5_000
+MAX_PDF_SECONDS = 60.0
+
+
+class UnreadableDocumentError(Exception):
+    """A document gives no text; the message says why, without its path."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What one document says: `text`, and the `facts` it tells of itself (title, author, type, pages, …)."""
+
+    text: str
+    facts: dict[str, Any] = field(default_factory=dict)
+    metadata: dict[str, Any] = field(default_factory=dict)
+    """What the author wrote for machines, for example Markdown front matter; JSON types."""
+
+
+def supported(name: str) -> bool:
+    """Whether `read` knows the type of a file of this name."""
+    return PurePath(name).suffix.lower() in _READERS
+
+
+def read(name: str, data: bytes) -> Reading:
+    """The text of a document; raises `UnreadableDocumentError` when there is none to be had within the bounds."""
+    suffix = PurePath(name).suffix.lower()
+    reader = _READERS.get(suffix)
+    if reader is None:
+        raise UnreadableDocumentError(f"type {suffix or 'without extension'} is not supported")
+    if len(data) > MAX_FILE_BYTES:
+        raise UnreadableDocumentError(f"larger than {MAX_FILE_BYTES // 2**20} MiB")
+    try:
+        reading = reader(data)
+    except UnreadableDocumentError:
+        raise
+    except RecursionError as error:
+        raise UnreadableDocumentError("nested too deeply") from error
+    except MemoryError as error:
+        raise UnreadableDocumentError("needs too much memory") from error
+    except Exception as error:  # parsers of foreign formats raise anything on a broken file
+        raise UnreadableDocumentError(f"{type(error).__name__}: {error}"[:300]) from error
+    if len(reading.text) > MAX_TEXT_CHARACTERS:
+        raise UnreadableDocumentError(f"more than {MAX_TEXT_CHARACTERS:,} characters of text")
+    if not reading.text.strip():
+        raise UnreadableDocumentError("no text in it" + (" (scanned pages?)" if suffix == ".pdf" else ""))
+    facts = {"type": suffix.lstrip("."), **reading.facts}
+    return Reading(_clean(reading.text), facts, reading.metadata)
+
+
+def _clean(text: str) -> str:
+    # Lone surrogates cannot be written as UTF-8; PDF text holds them at times.
+    return text.replace("\x00", "").encode("utf-8", "replace").decode("utf-8")
+
+
+def _decode(data: bytes) -> str:
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return data.decode("utf-16")
+    if b"\x00" in data[:8192]:
+        raise UnreadableDocumentError("not a text file")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return data.decode("cp1252", "replace")
+
+
+def _text(data: bytes) -> Reading:
+    return Reading(_decode(data))
+
+
+def _markdown(data: bytes) -> Reading:
+    metadata, text = front_matter.split(_decode(data))
+    heading = re.search(r"^#\s+(.+?)\s*#*\s*$", text, re.MULTILINE)
+    title = metadata.get("title") or (heading.group(1) if heading else None)
+    return Reading(text, {"title": str(title)} if title else {}, metadata)
+
+
+_DROPPED = ["script", "style", "nav", "header", "footer", "aside", "noscript", "template", "svg", "iframe"]
+_BLOCKS = """
+    address article blockquote br dd div dl dt figcaption figure h1 h2 h3 h4 h5 h6 hr li main ol p pre section table
+    tr ul
+""".split()  # noqa: SIM905  # readable as a list of words
+
+
+def _html(data: bytes) -> Reading:
+    from bs4 import BeautifulSoup
+
+    soup = BeautifulSoup(data, "html.parser")
+    facts: dict[str, Any] = {}
+    if soup.title is not None and soup.title.get_text(strip=True):
+        facts["title"] = soup.title.get_text(" ", strip=True)
+    for name in ("description", "author", "keywords"):
+        tag = soup.find("meta", attrs={"name": name})
+        if tag is not None and tag.get("content"):
+            facts[name] = str(tag["content"])
+    for tag in soup([*_DROPPED, "title"]):
+        tag.decompose()
+    for tag in soup("pre"):
+        tag.string = tag.get_text().replace("\n", "\x1e")
+    for tag in soup(_BLOCKS):
+        tag.append("\x1e")
+    for tag in soup(["td", "th"]):
+        tag.append(" ")
+    lines = (" ".join(line.split()) for line in soup.get_text().split("\x1e"))
+    return Reading(re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip(), facts)
+
+
+def _pdf(data: bytes) -> Reading:
+    from pypdf import PdfReader
+
+    # pypdf reports every oddity of a file on its logger; a file that matters is named in `skipped`.
+    logging.getLogger("pypdf").setLevel(logging.CRITICAL)
+    started = time.monotonic()
+    pdf = PdfReader(io.BytesIO(data))
+    if pdf.is_encrypted and not pdf.decrypt(""):
+        raise UnreadableDocumentError("protected by a password")
+    if len(pdf.pages) > MAX_PDF_PAGES:
+        raise UnreadableDocumentError(f"more than {MAX_PDF_PAGES:,} pages")
+    pages: list[str] = []
+    size = 0
+    for page in pdf.pages:
+        pages.append(page.extract_text())
+        size += len(pages[-1])
+        if size > MAX_TEXT_CHARACTERS:
+            raise UnreadableDocumentError(f"more than {MAX_TEXT_CHARACTERS:,} characters of text")
+        if time.monotonic() - started > MAX_PDF_SECONDS:
+            raise UnreadableDocumentError(f"takes more than {MAX_PDF_SECONDS:.0f} s to read")
+    facts: dict[str, Any] = {"pages": len(pages)}
+    for name in ("title", "author"):
+        value = getattr(pdf.metadata, name, None)
+        if isinstance(value, str) and value.strip():
+            facts[name] = value.strip()
+    return Reading("\n\n".join(pages), facts)
+
+
+def _docx(data: bytes) -> Reading:
+    import docx2txt
+
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        # zipfile never unpacks more than the size an entry declares, so the declared sizes are a bound.
+        if sum(entry.file_size for entry in archive.infolist()) > MAX_UNPACKED_BYTES:
+            raise UnreadableDocumentError(f"unpacks to more than {MAX_UNPACKED_BYTES // 2**20} MiB")
+        for entry in archive.namelist():
+            if entry.endswith(".xml") and b"<!DOCTYPE" in archive.read(entry)[:1024]:
+                raise UnreadableDocumentError("XML with a document type declaration")
+        facts = _core_properties(archive)
+    text: str = docx2txt.process(io.BytesIO(data))
+    return Reading(re.sub(r"\n{3,}", "\n\n", text).strip(), facts)
+
+
+def _core_properties(archive: zipfile.ZipFile) -> dict[str, Any]:
+    if "docProps/core.xml" not in archive.namelist():
+        return {}
+    namespace = "{http://purl.org/dc/elements/1.1/}"
+    root = ElementTree.fromstring(archive.read("docProps/core.xml"))  # noqa: S314  # no DOCTYPE in it: see _docx
+    named = {"title": root.findtext(f"{namespace}title"), "author": root.findtext(f"{namespace}creator")}
+    return {name: value.strip() for name, value in named.items() if value and value.strip()}
+
+
+_READERS: dict[str, Callable[[bytes], Reading]] = {
+    ".md": _markdown,
+    ".txt": _text,
+    ".html": _html,
+    ".htm": _html,
+    ".pdf": _pdf,
+    ".docx": _docx,
+}

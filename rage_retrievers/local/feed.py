@@ -1,0 +1,95 @@
+"""A collection that follows where its documents come from."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from rage_retrievers.local.collection import Chunking, Collection, Synced
+from rage_retrievers.local.embedding import Embedding
+from rage_retrievers.local.folder import Scan
+from rage_retrievers.local.progress import Listener, unheard
+from rage_retrievers.local.snapshot import Snapshot
+from rage_retrievers.local.store import CorruptStoreError
+
+T = TypeVar("T")
+
+
+class Source(Protocol):
+    """Where documents come from."""
+
+    def scan(self) -> Scan: ...
+
+
+class Feed:
+    """Keeps a collection equal to its source: at `sync`, and while it is used, by a look at most every `pause` seconds.
+
+    A look at a large source takes longer, so the pause is also at least a hundred times what the last look took:
+    looking never costs more than one part in a hundred. A pause of 0 looks at every request. The caller whose request
+    finds a change waits for it to be indexed; everybody else is answered from what was there before.
+    """
+
+    def __init__(
+        self,
+        home: Path,
+        source: Source,
+        embedding: Embedding,
+        *,
+        cut: Chunking | None = None,
+        pause: float = 2.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.collection = Collection(home, embedding, cut)
+        self._source = source
+        self._pause = pause
+        self._clock = clock
+        self._looking = threading.Lock()
+        self._due = 0.0
+        self._refused: list[tuple[str, str]] = []
+
+    def sync(self, progress: Listener = unheard) -> Synced:
+        """Look now and index what changed."""
+        with self._looking:
+            return self._look(progress, wait=True)
+
+    def follow(self) -> None:
+        """Look if the last look was long enough ago and nobody else is looking."""
+        if self._clock() < self._due or not self._looking.acquire(blocking=False):
+            return
+        try:
+            self._look(unheard, wait=False)
+        finally:
+            self._looking.release()
+
+    def read(self, ask: Callable[[Snapshot], T]) -> T:
+        """Ask the collection as it is now; one found corrupt is made again first and never answers."""
+        try:
+            return ask(self.collection.snapshot())
+        except CorruptStoreError as error:
+            self.collection.rebuild(str(error))
+            self.sync()
+            return ask(self.collection.snapshot())
+
+    @property
+    def skipped(self) -> list[tuple[str, str]]:
+        """(key, reason) of every document that is not indexed though it was offered."""
+        return sorted({**dict(self.collection.unreadable()), **dict(self._refused)}.items())
+
+    def close(self) -> None:
+        self.collection.close()
+
+    def _look(self, progress: Listener, *, wait: bool) -> Synced:
+        started = self._clock()
+        scan = self._source.scan()
+        took = self._clock() - started
+        self._refused = scan.refused
+        try:
+            done = self.collection.sync(scan.entries, wait=wait, progress=progress)
+        except CorruptStoreError as error:
+            self.collection.rebuild(str(error))
+            done = self.collection.sync(scan.entries, wait=wait, progress=progress)
+        self._due = self._clock() + (max(self._pause, 100 * took) if self._pause else 0)
+        return done

@@ -1,0 +1,164 @@
+"""The user's folder as a source of documents. Nothing outside it is ever read.
+
+Hidden files and directories, `node_modules` and `__pycache__` are left out. A symbolic link is read when it leads to a
+file inside the folder; one that leads outside is named among the skipped, and links to directories are not followed.
+Beside `NAME` a file `NAME.metadata.json` may hold the user's metadata, a JSON object.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rage_retrievers.errors import ConfigurationError
+from rage_retrievers.local import documents
+from rage_retrievers.local._paths import digest
+from rage_retrievers.local.collection import Entry, Loaded
+from rage_retrievers.local.documents import UnreadableDocumentError
+
+SIDECAR = ".metadata.json"
+_LEFT_OUT = frozenset({"node_modules", "__pycache__"})
+
+
+def checked(folder: str | Path) -> Path:
+    """The real path of a folder; raises `ConfigurationError` saying what is wrong with one that cannot be used."""
+    path = Path(folder).expanduser()
+    if not path.exists():
+        raise ConfigurationError(f"folder {str(folder)!r} does not exist: give the path of a folder of documents")
+    if not path.is_dir():
+        raise ConfigurationError(f"folder {str(folder)!r} is a file: give the path of the folder that holds it")
+    try:
+        with os.scandir(path):
+            pass
+    except OSError as error:
+        raise ConfigurationError(
+            f"folder {str(folder)!r} cannot be read ({error.strerror}): grant this user read and search permission"
+        ) from error
+    return path.resolve()
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """What a folder holds now."""
+
+    entries: list[Entry]
+    refused: list[tuple[str, str]]
+    """(path relative to the folder, reason) of what is not read whatever its content."""
+
+
+class Folder:
+    """One folder, by its real path."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def scan(self) -> Scan:
+        """Look at every file's size and time, and read none; raises `ConfigurationError` when the folder is gone."""
+        if not self.root.is_dir():
+            raise ConfigurationError(f"folder {str(self.root)!r} is no longer there: restore it or choose another")
+        found: dict[str, tuple[Path, os.stat_result]] = {}
+        refused: list[tuple[str, str]] = []
+        sidecars: dict[str, os.stat_result] = {}
+        for entry in self._walk(str(self.root), refused):
+            relative = os.path.relpath(entry.path, self.root).replace(os.sep, "/")
+            try:
+                self._sort(entry, relative, found, sidecars, refused)
+            except OSError as error:
+                refused.append((relative, error.strerror or str(error)))
+        entries = [self._entry(name, *found[name], sidecars.get(name)) for name in sorted(found)]
+        return Scan(entries, refused)
+
+    def _walk(self, directory: str, refused: list[tuple[str, str]]) -> Iterator[os.DirEntry[str]]:
+        pending = [directory]
+        while pending:
+            current = pending.pop()
+            try:
+                with os.scandir(current) as inside:
+                    for entry in inside:
+                        if entry.name.startswith(".") or entry.name in _LEFT_OUT:
+                            continue
+                        if entry.is_dir(follow_symlinks=False):
+                            pending.append(entry.path)
+                        else:
+                            yield entry
+            except OSError as error:
+                relative = os.path.relpath(current, self.root).replace(os.sep, "/")
+                refused.append((relative, error.strerror or str(error)))
+
+    def _sort(
+        self,
+        entry: os.DirEntry[str],
+        relative: str,
+        found: dict[str, tuple[Path, os.stat_result]],
+        sidecars: dict[str, os.stat_result],
+        refused: list[tuple[str, str]],
+    ) -> None:
+        sidecar = relative.endswith(SIDECAR)
+        if not sidecar and not documents.supported(relative):
+            return
+        path = Path(entry.path)
+        if entry.is_symlink():
+            path = path.resolve(strict=True)
+            if not path.is_relative_to(self.root):
+                refused.append((relative, "a link that leads outside the folder"))
+                return
+            if path.is_dir():
+                return
+        seen = os.stat(path, follow_symlinks=False)
+        if not stat.S_ISREG(seen.st_mode):
+            refused.append((relative, "not a regular file"))
+        elif sidecar:
+            sidecars[relative.removesuffix(SIDECAR)] = seen
+        else:
+            found[relative] = path, seen
+
+    def _entry(self, name: str, path: Path, seen: os.stat_result, sidecar: os.stat_result | None) -> Entry:
+        stamp = _stamp(seen) + (f"+{_stamp(sidecar)}" if sidecar is not None else "")
+        return Entry(name, stamp, lambda: self._load(name, path, sidecar is not None))
+
+    def _load(self, name: str, path: Path, sidecar: bool) -> Loaded:
+        reading = documents.read(name, _bytes(path))
+        given = _object(_bytes(self.root / f"{name}{SIDECAR}"), name) if sidecar else {}
+        return Loaded(
+            reading, file_fields(name, digest(str(self.root))), {**reading.facts, **reading.metadata, **given}
+        )
+
+
+def file_fields(name: str, home: str) -> dict[str, str]:
+    """The protocol's fields of a document from a folder; `home` names the folder."""
+    origin_id = f"{home}-{digest(name)}"
+    return {
+        "origin": "local-folder",
+        "origin_id": origin_id,
+        "source": name,
+        "unique_source": origin_id,
+        "source_display_name": name,
+    }
+
+
+def _stamp(seen: os.stat_result) -> str:
+    return f"{seen.st_size}:{seen.st_mtime_ns}:{seen.st_ino}"
+
+
+def _bytes(path: Path) -> bytes:
+    # NOFOLLOW: what was a file when it was looked at must not be a link out of the folder by now.
+    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0))
+    with os.fdopen(handle, "rb") as file:
+        if os.fstat(handle).st_size > documents.MAX_FILE_BYTES:
+            raise UnreadableDocumentError(f"larger than {documents.MAX_FILE_BYTES // 2**20} MiB")
+        return file.read(documents.MAX_FILE_BYTES + 1)
+
+
+def _object(data: bytes, name: str) -> dict[str, Any]:
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise UnreadableDocumentError(f"{name}{SIDECAR} is not JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise UnreadableDocumentError(f"{name}{SIDECAR} is not a JSON object")
+    return value

@@ -1,0 +1,231 @@
+"""Which passages answer a question, best first.
+
+First stage, by mode: BM25 (`text`), cosine (`vector`), or both (`hybrid`); its score is the passage's `similarity`.
+Second stage: `relevancy`, 0 to 1, comparable between questions: a weighted sum of BM25 over its upper bound, cosine,
+and the share of the question's word pairs that the passage holds. It is filled in always and orders the list only when
+`rerank` is asked for. Weights are from six public collections, see the benchmark of ranking.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from rage_retrievers.local import analysis
+from rage_retrievers.local.embedding import Embedding, Vectors
+from rage_retrievers.local.filters import Filter
+from rage_retrievers.local.snapshot import Rows, Snapshot
+from rage_retrievers.local.text_index import TextQuery, TextView, weigh
+
+POOL = 100
+TEXT_WEIGHT, VECTOR_WEIGHT, PAIR_WEIGHT = 0.7, 0.3, 0.1
+BACKGROUND_WEIGHT = 0.4
+_LISTABLE = 5_000
+Reranker = Callable[[str, list[str]], list[float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A retrieval request, understood. `background` holds what the conversation before it is about."""
+
+    question: str
+    limit: int
+    background: str = ""
+    mode: str = "vector"
+    rerank: bool = True
+    match: str = "match"
+    fields: tuple[tuple[str, float], ...] = ()
+    text_boost: float = 1.0
+    condition: Filter | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """A passage with its two scores."""
+
+    n: int
+    similarity: float
+    relevancy: float
+
+
+def rank(snapshot: Snapshot, embedding: Embedding, ask: Ask, reranker: Reranker | None = None) -> list[Ranked]:
+    """At most `ask.limit` passages, best first by relevancy when `ask.rerank`, else by similarity."""
+    if snapshot.text is None or not snapshot.count or ask.limit < 1:
+        return []
+    search = _Search(snapshot, snapshot.text, embedding, ask)
+    pool = max(POOL, ask.limit) if ask.rerank else ask.limit
+    numbers, similarities = search.first_stage(pool)
+    relevancies = search.relevancies(numbers)
+    if ask.rerank and reranker is not None and len(numbers):
+        numbers, similarities, relevancies = _ask_reranker(snapshot, ask, reranker, numbers, similarities)
+    order = _descending(relevancies if ask.rerank else similarities, numbers)[: ask.limit]
+    return [Ranked(int(numbers[i]), float(similarities[i]), float(relevancies[i])) for i in order]
+
+
+class _Search:
+    """The state of one search: the question's terms and vector, the rows admitted, what was scored so far."""
+
+    def __init__(self, snapshot: Snapshot, text: TextView, embedding: Embedding, ask: Ask) -> None:
+        self._snapshot = snapshot
+        self._text = text
+        self._ask = ask
+        said = analysis.terms(ask.question)
+        weights = weigh(said)
+        for term, weight in weigh(analysis.terms(ask.background), BACKGROUND_WEIGHT).items():
+            weights[term] += weight
+        self._plain = TextQuery(tuple(weights.items()))
+        self._bound = text.bound(self._plain)
+        self._pairs = list(dict.fromkeys(pairwise(said)))
+        self._admitted = snapshot.admitted(ask.condition)
+        self._vector = _vector(embedding, ask)
+        self._cosines: Vectors | None = None
+
+    def first_stage(self, pool: int) -> tuple[Rows, Vectors]:
+        """Candidates with their similarity, in no order."""
+        if self._ask.mode == "text":
+            return self._by_text(pool)
+        if self._ask.mode == "vector":
+            return self._by_vector(pool)
+        return self._by_both(max(pool, POOL))
+
+    def relevancies(self, numbers: Rows) -> Vectors:
+        """The second-stage score of each candidate."""
+        if not len(numbers):
+            return np.zeros(0, dtype=np.float32)
+        text = self._text_scores(self._plain, numbers) / self._bound if self._bound else np.float32(0)
+        score = TEXT_WEIGHT * text + VECTOR_WEIGHT * self._positive_cosines(numbers)
+        whole = TEXT_WEIGHT + VECTOR_WEIGHT
+        if self._pairs:
+            held = self._text.pairs(self._pairs, numbers.tolist())
+            score = score + PAIR_WEIGHT * _aligned(held, numbers) / len(self._pairs)
+            whole += PAIR_WEIGHT
+        return np.clip(score / whole, 0.0, 1.0).astype(np.float32)
+
+    def _by_text(self, pool: int) -> tuple[Rows, Vectors]:
+        query = self._query()
+        numbers, scores = self._matching(query, pool)
+        return numbers, _over(scores, self._text.bound(query))
+
+    def _by_vector(self, pool: int) -> tuple[Rows, Vectors]:
+        cosines = self._all_cosines()
+        rows = np.arange(self._snapshot.count) if self._admitted is None else np.flatnonzero(self._admitted)
+        best = _top(cosines if self._admitted is None else cosines[rows], pool)
+        return self._snapshot.numbers[rows[best]], cosines[rows[best]]
+
+    def _by_both(self, pool: int) -> tuple[Rows, Vectors]:
+        query = self._query()
+        by_text, _ = self._by_text(pool)
+        by_vector, _ = self._by_vector(pool)
+        numbers = np.union1d(by_text, by_vector)
+        text = _over(self._text_scores(query, numbers), self._text.bound(query))
+        weight = TEXT_WEIGHT * self._ask.text_boost
+        fused = weight * text + VECTOR_WEIGHT * self._positive_cosines(numbers)
+        return numbers, (fused / (weight + VECTOR_WEIGHT)).astype(np.float32)
+
+    def _query(self) -> TextQuery:
+        ask = self._ask
+        if not ask.fields and ask.match != "match_phrase":
+            return self._plain
+        phrase = tuple(analysis.phrase(ask.question)) if ask.match == "match_phrase" else ()
+        return TextQuery(self._plain.terms, ask.fields or (("text", 1.0),), ask.match, phrase)
+
+    def _matching(self, query: TextQuery, pool: int) -> tuple[Rows, Vectors]:
+        if self._admitted is None:
+            return self._known(*self._text.search(query, pool))
+        allowed = int(self._admitted.sum())
+        if allowed > _LISTABLE:
+            reach = min(pool * 2 * self._snapshot.count // allowed + 1, self._snapshot.count)
+            numbers, scores = self._known(*self._text.search(query, reach))
+            if len(numbers) >= pool:
+                return numbers[:pool], scores[:pool]
+        within = self._snapshot.numbers[self._admitted].tolist()
+        return self._known(*self._text.search(query, pool, within))
+
+    def _known(self, numbers: Rows, scores: Vectors) -> tuple[Rows, Vectors]:
+        rows = self._snapshot.rows_of(numbers)
+        seen = rows >= 0
+        if self._admitted is not None:
+            seen &= self._admitted[rows]
+        return numbers[seen], scores[seen]
+
+    def _text_scores(self, query: TextQuery, numbers: Rows) -> Vectors:
+        return _aligned(self._text.search(query, len(numbers), numbers.tolist()), numbers)
+
+    def _positive_cosines(self, numbers: Rows) -> Vectors:
+        rows = self._snapshot.rows_of(numbers)
+        if self._cosines is not None:
+            cosines = self._cosines[rows]
+        else:
+            cosines = self._snapshot.vectors.scores_of(self._vector, rows)
+        return np.maximum(cosines, 0)
+
+    def _all_cosines(self) -> Vectors:
+        if self._cosines is None:
+            self._cosines = self._snapshot.cosines(self._vector)
+        return self._cosines
+
+
+def _vector(embedding: Embedding, ask: Ask) -> Vectors:
+    vector = embedding.question(ask.question)
+    if ask.background:
+        vector = vector + BACKGROUND_WEIGHT * embedding.question(ask.background)
+        length = float(np.linalg.norm(vector))
+        vector = vector / length if length else vector
+    return vector.astype(np.float32)
+
+
+def _ask_reranker(
+    snapshot: Snapshot, ask: Ask, reranker: Reranker, numbers: Rows, similarities: Vectors
+) -> tuple[Rows, Vectors, Vectors]:
+    found = snapshot.passages(numbers.tolist())
+    kept = [place for place, n in enumerate(numbers.tolist()) if n in found]
+    scores = reranker(ask.question, [found[int(numbers[place])].text for place in kept])
+    if len(scores) != len(kept):
+        raise ValueError(f"the reranker gave {len(scores)} scores for {len(kept)} texts; one per text is needed")
+    finite = [float(score) if math.isfinite(score) else -math.inf for score in scores]
+    usable = [place for place, score in zip(kept, finite, strict=True) if score > -math.inf]
+    usable_scores = np.asarray([score for score in finite if score > -math.inf], dtype=np.float32)
+    return numbers[usable], similarities[usable], usable_scores
+
+
+def _top(scores: Vectors, count: int) -> Rows:
+    if count >= len(scores):
+        return np.arange(len(scores))
+    return np.argpartition(-scores, count - 1)[:count]
+
+
+def _descending(scores: Vectors, numbers: Rows) -> Rows:
+    """Best first; equal scores in the order in which the passages were stored."""
+    return np.lexsort((numbers, -scores))
+
+
+def _over(scores: Vectors, bound: float) -> Vectors:
+    if bound <= 0:
+        return np.zeros_like(scores)
+    shares: Vectors = np.clip(scores / np.float32(bound), 0.0, 1.0)
+    return shares
+
+
+def _aligned(hits: tuple[Rows, Vectors], numbers: Rows) -> Vectors:
+    scores = np.zeros(len(numbers), dtype=np.float32)
+    if len(hits[0]):
+        order = np.argsort(numbers)
+        scores[order[np.searchsorted(numbers, hits[0], sorter=order)]] = hits[1]
+    return scores
+
+
+def quality(relevancies: Sequence[float]) -> tuple[float, float]:
+    """(average_relevancy, ndcg) of a list in its order; the ideal order is that of the same relevancies."""
+    if not relevancies:
+        return 0.0, 0.0
+    ideal = _gain(sorted(relevancies, reverse=True))
+    ndcg = _gain(relevancies) / ideal if ideal > 0 else 1.0
+    return math.fsum(relevancies) / len(relevancies), min(max(ndcg, 0.0), 1.0)
+
+
+def _gain(relevancies: Sequence[float]) -> float:
+    return math.fsum(score / math.log2(place + 2) for place, score in enumerate(relevancies))

@@ -1,0 +1,102 @@
+"""A point in time of a collection, which any number of threads may search."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rage_retrievers.local.columns import Columns, Mask
+from rage_retrievers.local.embedding import Vectors
+from rage_retrievers.local.filters import Filter
+from rage_retrievers.local.store import Passage, Store
+from rage_retrievers.local.text_index import TextView
+from rage_retrievers.local.vectors import VectorRows
+
+_KEPT_MASKS = 64
+_COMPACT_ABOVE = 0.3
+Rows = NDArray[np.int64]
+
+
+class Snapshot:
+    """Rows of passages: `numbers[row]` names the passage, `documents[row]` its document, `alive[row]` whether it is."""
+
+    def __init__(self, store: Store, text: TextView | None, vectors: VectorRows, rows: tuple[Rows, Rows, Mask]) -> None:
+        """`rows`: numbers, documents, alive."""
+        self.text = text
+        self.vectors = vectors
+        self.numbers, self.documents, self.alive = rows
+        self.all_alive = bool(self.alive.all())
+        self.count = len(self.numbers)
+        self._store = store
+        self._lock = threading.Lock()
+        self._columns: tuple[Rows, Columns] | None = None
+        self._masks: OrderedDict[Filter, Mask] = OrderedDict()
+
+    @classmethod
+    def empty(cls, store: Store, text: TextView | None = None) -> Snapshot:
+        """A collection without a passage."""
+        nothing: Rows = np.zeros(0, dtype=np.int64)
+        return cls(store, text, VectorRows(), (nothing, nothing, np.zeros(0, dtype=np.bool_)))
+
+    @classmethod
+    def make(cls, store: Store, text: TextView, previous: Snapshot) -> Snapshot:
+        """The store's present content, reusing the rows of `previous`."""
+        present = np.asarray(store.numbers(), dtype=np.int64)
+        alive = np.isin(previous.numbers, present, assume_unique=True)
+        if alive.size and 1 - alive.mean() > _COMPACT_ABOVE:
+            previous = cls.empty(store, text)
+            alive = previous.alive
+        vectors = previous.vectors
+        numbers, documents = [previous.numbers], [previous.documents]
+        last = int(previous.numbers[-1]) if previous.count else 0
+        for some, owners, rows in store.vectors_after(last):
+            vectors.append(rows)
+            numbers.append(np.asarray(some, dtype=np.int64))
+            documents.append(np.asarray(owners, dtype=np.int64))
+        all_numbers = np.concatenate(numbers)
+        fresh = np.ones(len(all_numbers) - len(alive), dtype=np.bool_)
+        return cls(store, text, vectors, (all_numbers, np.concatenate(documents), np.concatenate([alive, fresh])))
+
+    def admitted(self, condition: Filter | None) -> Mask | None:
+        """True for each row that may be shown; None when all may."""
+        if condition is None:
+            return None if self.all_alive else self.alive
+        with self._lock:
+            if condition in self._masks:
+                self._masks.move_to_end(condition)
+                return self._masks[condition]
+            owners, columns = self._columns or self._read_columns()
+            mask = self.alive.copy()
+            if len(owners):
+                places = np.searchsorted(owners, self.documents).clip(max=len(owners) - 1)
+                mask &= columns.mask(condition)[places] & (owners[places] == self.documents)
+            self._masks[condition] = mask
+            if len(self._masks) > _KEPT_MASKS:
+                self._masks.popitem(last=False)
+            return mask
+
+    def rows_of(self, numbers: Rows) -> Rows:
+        """The row of each passage, -1 for one that is not in this snapshot."""
+        if not self.count:
+            return np.full(len(numbers), -1, dtype=np.int64)
+        places = np.searchsorted(self.numbers, numbers).clip(max=self.count - 1)
+        found = (self.numbers[places] == numbers) & self.alive[places]
+        return np.where(found, places, -1)
+
+    def cosines(self, question: Vectors) -> Vectors:
+        """The cosine of the question with every row."""
+        return self.vectors.scores(question, self.count)
+
+    def passages(self, numbers: Sequence[int]) -> dict[int, Passage]:
+        """The passages of these numbers that still exist."""
+        return self._store.passages(numbers)
+
+    def _read_columns(self) -> tuple[Rows, Columns]:
+        described = list(self._store.described())
+        owners = np.asarray([d for d, *_ in described], dtype=np.int64)
+        self._columns = owners, Columns((fields, facts, metadata) for _, fields, facts, metadata in described)
+        return self._columns

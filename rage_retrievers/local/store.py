@@ -1,0 +1,268 @@
+"""The truth of one collection, in SQLite: documents, passages, vectors, and how far the text index has come.
+
+Everything else (the text index, the vectors in memory) is made from it and can be made again. Passage numbers `n` only
+ever grow, so a number never means two passages. All of a document arrives in one transaction: after a crash it is there
+whole or not at all.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import threading
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rage_retrievers.local.embedding import Vectors
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS documents (
+    d INTEGER PRIMARY KEY AUTOINCREMENT, key TEXT UNIQUE NOT NULL, stamp TEXT NOT NULL, total INTEGER NOT NULL,
+    title TEXT NOT NULL, fields TEXT NOT NULL, facts TEXT NOT NULL, metadata TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS passages (
+    n INTEGER PRIMARY KEY AUTOINCREMENT, d INTEGER NOT NULL, number INTEGER NOT NULL, text TEXT NOT NULL,
+    crc INTEGER NOT NULL);
+CREATE INDEX IF NOT EXISTS passages_of ON passages (d);
+CREATE TABLE IF NOT EXISTS vectors (n INTEGER PRIMARY KEY, d INTEGER NOT NULL, vector BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS unreadable (key TEXT PRIMARY KEY, stamp TEXT NOT NULL, reason TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS gone (n INTEGER PRIMARY KEY);
+"""
+
+
+class CorruptStoreError(Exception):
+    """What is stored contradicts itself or cannot be read; it must be made again."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewDocument:
+    """A document ready to be stored."""
+
+    key: str
+    stamp: str
+    title: str
+    texts: Sequence[str]
+    vectors: Vectors
+    fields: dict[str, str] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """A stored passage with what its document says."""
+
+    n: int
+    number: int
+    text: str
+    total: int
+    title: str
+    fields: dict[str, str]
+    metadata: dict[str, Any]
+
+
+class Store:
+    """One SQLite file; safe to call from any thread."""
+
+    def __init__(self, path: Path) -> None:
+        self._lock = threading.RLock()
+        self._path = path
+        try:
+            self._db = sqlite3.connect(path, check_same_thread=False, timeout=30, isolation_level=None)
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA synchronous=NORMAL")
+            problem = self._db.execute("PRAGMA quick_check(1)").fetchone()[0]
+            if problem != "ok":
+                raise CorruptStoreError(str(problem))
+            self._db.executescript(_SCHEMA)
+            self._inode = os.stat(path).st_ino
+        except sqlite3.DatabaseError as error:
+            raise CorruptStoreError(str(error)) from error
+
+    def close(self) -> None:
+        with self._lock:
+            self._db.close()
+
+    def moved(self) -> bool:
+        """Whether another process has put a new store in the place of this one."""
+        try:
+            return os.stat(self._path).st_ino != self._inode
+        except FileNotFoundError:
+            return True
+
+    def get(self, key: str, default: str = "") -> str:
+        """A setting of the collection."""
+        row = self._one("SELECT value FROM meta WHERE key = ?", (key,))
+        return default if row is None else str(row[0])
+
+    def set(self, **values: str) -> None:
+        """Write settings, all or none."""
+        with self._lock, self._transaction():
+            self._set(values)
+
+    def stamps(self) -> dict[str, str]:
+        """What each known document, readable or not, looked like when it was read: key to stamp."""
+        return dict(self._all("SELECT key, stamp FROM documents UNION ALL SELECT key, stamp FROM unreadable"))
+
+    def unreadable(self) -> list[tuple[str, str]]:
+        """Key and reason of each document that could not be read."""
+        return [(key, reason) for key, reason in self._all("SELECT key, reason FROM unreadable ORDER BY key")]
+
+    def counts(self) -> tuple[int, int]:
+        """How many documents and how many passages there are."""
+        documents = self._one("SELECT count(*) FROM documents") or (0,)
+        passages = self._one("SELECT count(*) FROM vectors") or (0,)
+        return int(documents[0]), int(passages[0])
+
+    def replace(self, documents: Iterable[NewDocument], unreadable: Iterable[tuple[str, str, str]] = ()) -> None:
+        """Store documents in place of those with the same keys, and note those that could not be read."""
+        with self._lock, self._transaction():
+            for document in documents:
+                self._remove(document.key)
+                self._insert(document)
+            for key, stamp, reason in unreadable:
+                self._remove(key)
+                self._db.execute("INSERT INTO unreadable VALUES (?, ?, ?)", (key, stamp, reason))
+
+    def remove(self, keys: Iterable[str]) -> None:
+        """Forget documents."""
+        with self._lock, self._transaction():
+            for key in keys:
+                self._remove(key)
+
+    def pending(self) -> tuple[list[int], int]:
+        """What the text index has yet to learn: the passages gone, and the number after which passages are new."""
+        gone = [int(n) for (n,) in self._all("SELECT n FROM gone")]
+        return gone, int(self.get("indexed_through", "0"))
+
+    def settle(self, through: int, **values: str) -> None:
+        """Note that the text index knows every passage up to `through` and none that is gone."""
+        with self._lock, self._transaction():
+            self._db.execute("DELETE FROM gone")
+            generation = int(self.get("generation", "0")) + 1
+            self._set({**values, "indexed_through": str(through), "generation": str(generation)})
+
+    def texts_after(self, n: int) -> Iterator[tuple[int, str, str, str, str]]:
+        """(n, text, title, source, metadata as JSON) of each passage numbered above `n`, in order, read in pages."""
+        while True:
+            page = self._all(
+                "SELECT n, text, title, fields, metadata FROM passages JOIN documents USING (d) WHERE n > ?"
+                " ORDER BY n LIMIT 2000",
+                (n,),
+            )
+            for number, text, title, fields, metadata in page:
+                yield number, text, title, str(json.loads(fields).get("source", "")), metadata
+            if not page:
+                return
+            n = page[-1][0]
+
+    def vectors_after(self, n: int) -> Iterator[tuple[list[int], list[int], Vectors]]:
+        """(n, document, vector) of the passages numbered above `n`, in order, in pages."""
+        while True:
+            page = self._all("SELECT n, d, vector FROM vectors WHERE n > ? ORDER BY n LIMIT 4096", (n,))
+            if not page:
+                return
+            flat = np.frombuffer(b"".join(row[2] for row in page), dtype=np.float16)
+            if flat.size % len(page):
+                raise CorruptStoreError("vectors of different lengths")
+            rows = flat.reshape(len(page), -1).astype(np.float32)
+            if not np.isfinite(rows).all():
+                raise CorruptStoreError("a vector that is not finite")
+            yield [row[0] for row in page], [row[1] for row in page], rows
+            n = page[-1][0]
+
+    def newest(self) -> int:
+        """The number of the passage stored last, 0 when there is none."""
+        row = self._one("SELECT max(n) FROM vectors")
+        return int(row[0] or 0) if row else 0
+
+    def numbers(self) -> list[int]:
+        """The numbers of all passages, in order."""
+        return [int(n) for (n,) in self._all("SELECT n FROM vectors ORDER BY n")]
+
+    def described(self) -> Iterator[tuple[int, dict[str, str], dict[str, Any], dict[str, Any]]]:
+        """(document, fields, facts, metadata) of every document."""
+        for d, fields, facts, metadata in self._all("SELECT d, fields, facts, metadata FROM documents ORDER BY d"):
+            yield d, json.loads(fields), json.loads(facts), json.loads(metadata)
+
+    def passages(self, numbers: Sequence[int]) -> dict[int, Passage]:
+        """The passages of these numbers that still exist; raises `CorruptStoreError` for one whose text was altered."""
+        found: dict[int, Passage] = {}
+        for start in range(0, len(numbers), 500):
+            some = numbers[start : start + 500]
+            marks = ",".join("?" * len(some))
+            for row in self._all(
+                "SELECT n, number, text, crc, total, title, fields, metadata FROM passages JOIN documents USING (d)"  # noqa: S608  # only marks
+                f" WHERE n IN ({marks})",
+                some,
+            ):
+                n, number, text, crc, total, title, fields, metadata = row
+                if zlib.crc32(text.encode()) != crc:
+                    raise CorruptStoreError(f"passage {n} is not what was written")
+                found[n] = Passage(n, number, text, total, title, json.loads(fields), json.loads(metadata))
+        return found
+
+    def texts_of(self, numbers: Sequence[int]) -> dict[int, str]:
+        """The texts of these passages."""
+        return {n: passage.text for n, passage in self.passages(numbers).items()}
+
+    def _insert(self, document: NewDocument) -> None:
+        d = self._db.execute(
+            "INSERT INTO documents (key, stamp, total, title, fields, facts, metadata) VALUES (?,?,?,?,?,?,?)",
+            (
+                document.key, document.stamp, len(document.texts), document.title, json.dumps(document.fields),
+                json.dumps(document.facts), json.dumps(document.metadata),
+            ),
+        ).lastrowid  # fmt: skip
+        vectors = document.vectors.astype(np.float16)
+        for number, text in enumerate(document.texts):
+            n = self._db.execute(
+                "INSERT INTO passages (d, number, text, crc) VALUES (?,?,?,?)",
+                (d, number, text, zlib.crc32(text.encode())),
+            ).lastrowid
+            self._db.execute("INSERT INTO vectors VALUES (?,?,?)", (n, d, vectors[number].tobytes()))
+
+    def _remove(self, key: str) -> None:
+        self._db.execute("DELETE FROM unreadable WHERE key = ?", (key,))
+        row = self._db.execute("SELECT d FROM documents WHERE key = ?", (key,)).fetchone()
+        if row is not None:
+            self._db.execute("INSERT OR IGNORE INTO gone SELECT n FROM passages WHERE d = ?", row)
+            self._db.execute("DELETE FROM vectors WHERE n IN (SELECT n FROM passages WHERE d = ?)", row)
+            self._db.execute("DELETE FROM passages WHERE d = ?", row)
+            self._db.execute("DELETE FROM documents WHERE d = ?", row)
+
+    def _set(self, values: dict[str, str]) -> None:
+        self._db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", values.items())
+
+    def _transaction(self) -> _Transaction:
+        return _Transaction(self._db)
+
+    def _one(self, query: str, values: Sequence[Any] = ()) -> tuple[Any, ...] | None:
+        rows = self._all(query, values)
+        return rows[0] if rows else None
+
+    def _all(self, query: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        with self._lock:
+            try:
+                return self._db.execute(query, values).fetchall()
+            except sqlite3.DatabaseError as error:
+                raise CorruptStoreError(str(error)) from error
+
+
+class _Transaction:
+    """BEGIN IMMEDIATE … COMMIT, or ROLLBACK when the block raises."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+
+    def __enter__(self) -> None:
+        self._db.execute("BEGIN IMMEDIATE")
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._db.execute("COMMIT" if kind is None else "ROLLBACK")

@@ -1,0 +1,226 @@
+"""BM25 over passages, in tantivy; made from the store, checked when opened, and thrown away when in doubt.
+
+The index lives in a directory of its own name, so that a rebuilt one replaces it in one step and readers of the old one
+are never disturbed.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import zlib
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rage_retrievers.local import analysis
+from rage_retrievers.local.embedding import Vectors
+
+if TYPE_CHECKING:
+    from tantivy import Index, Query, Searcher
+
+Numbers = NDArray[np.int64]
+FIELDS = ("text", "title", "source")
+_HEAP_BYTES = 64_000_000
+# Tantivy's BM25 has k1 = 1.2, so a term repeated for ever approaches idf * (k1 + 1).
+_SATURATION = 2.2
+
+
+class CorruptIndexError(Exception):
+    """The files of a text index are not those that were written."""
+
+
+@dataclass(frozen=True, slots=True)
+class TextQuery:
+    """A question for the text index.
+
+    `terms` are weighted terms; `fields` names with boosts; `match` one of match, match_phrase, multi_match; `phrase`
+    the question's terms with their positions.
+    """
+
+    terms: tuple[tuple[str, float], ...]
+    fields: tuple[tuple[str, float], ...] = (("text", 1.0),)
+    match: str = "match"
+    phrase: tuple[tuple[int, str], ...] = ()
+
+
+class TextIndex:
+    """One tantivy index on disk: a writer's methods (`add`, `remove`, `commit`) and `view` for readers."""
+
+    def __init__(self, directory: Path) -> None:
+        from tantivy import Index
+
+        directory.mkdir(parents=True, exist_ok=True)
+        self.directory = directory
+        self._schema = _schema()
+        try:
+            self._index: Index = Index(self._schema, path=str(directory), reuse=True)
+        except (ValueError, OSError) as error:
+            raise CorruptIndexError(str(error)) from error
+        self._index.register_tokenizer(analysis.ANALYZER, analysis.analyzer())
+
+    def write(self, gone: Iterable[int], new: Iterable[tuple[int, str, str, str, str]]) -> int:
+        """Remove and add passages, commit, and give the number of the last one added (0 when none was)."""
+        from tantivy import Document
+
+        writer = self._index.writer(_HEAP_BYTES, 1)
+        last = 0
+        for n in gone:
+            writer.delete_documents_by_term("n", n)
+        for n, text, title, source, metadata in new:
+            document = Document(text=text, title=title, source=source)
+            document.add_integer("n", n)
+            document.add_json("metadata", metadata)
+            writer.add_document(document)
+            last = n
+        writer.commit()
+        writer.wait_merging_threads()
+        self._index.reload()
+        return last
+
+    def view(self) -> TextView:
+        """The index as it is now; later writes do not change it."""
+        self._index.reload()
+        return TextView(self._index.searcher(), self._schema)
+
+    @staticmethod
+    def manifest(directory: Path) -> str:
+        """Sizes and checksums of the files of the index, to be kept and given to `verify`."""
+        return json.dumps({path.name: _signature(path) for path in _files(directory)})
+
+    @staticmethod
+    def verify(directory: Path, manifest: str) -> None:
+        """Raise `CorruptIndexError` unless every file is as it was when `manifest` was made."""
+        try:
+            known = json.loads(manifest)
+        except ValueError as error:
+            raise CorruptIndexError("no record of its files") from error
+        for name, signature in known.items():
+            path = directory / name
+            if not path.is_file() or _signature(path) != signature:
+                raise CorruptIndexError(f"{name} is not what was written")
+
+
+class TextView:
+    """A point in time of a text index; safe to share between threads."""
+
+    def __init__(self, searcher: Searcher, schema: Any) -> None:
+        self._searcher = searcher
+        self._schema = schema
+        self.count = searcher.num_docs
+
+    def search(self, query: TextQuery, limit: int, within: Sequence[int] | None = None) -> tuple[Numbers, Vectors]:
+        """The best `limit` passages as (numbers, BM25 scores), best first; only those in `within` when given."""
+        built = self._build(query)
+        if built is None or limit < 1 or (within is not None and not len(within)):
+            return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.float32)
+        return self._collect(built if within is None else self._restrict(built, within), limit)
+
+    def _collect(self, query: Query, limit: int) -> tuple[Numbers, Vectors]:
+        hits = self._searcher.search(query, limit, count=False).hits
+        numbers = self._searcher.fast_field_values("n", [address for _, address in hits])
+        scores = [float(score) for score, _ in hits]
+        return np.asarray(numbers, dtype=np.int64), np.asarray(scores, dtype=np.float32)
+
+    def pairs(self, pairs: Sequence[tuple[str, str]], within: Sequence[int]) -> tuple[Numbers, Vectors]:
+        """How many of the pairs of neighbouring terms each passage in `within` holds, as (numbers, counts)."""
+        from tantivy import Occur, Query
+
+        held = [
+            (Occur.Should, Query.const_score_query(Query.phrase_query(self._schema, "text", list(pair), 1), 1.0))
+            for pair in pairs
+        ]
+        return self._collect(self._restrict(Query.boolean_query(held), within), len(within))
+
+    def bound(self, query: TextQuery) -> float:
+        """A score that no passage can exceed, so that score / bound is comparable between questions."""
+        total = 0.0
+        for field, boost in query.fields:
+            for term, weight in query.terms:
+                frequency = self._searcher.doc_freq(field, term)
+                idf = math.log(1 + (max(self.count - frequency, 0) + 0.5) / (frequency + 0.5))
+                total += idf * _SATURATION * weight * boost
+        return total
+
+    def _build(self, query: TextQuery) -> Query | None:
+        from tantivy import Occur, Query
+
+        fields = [(self._field(query, name), boost) for name, boost in query.fields]
+        found = [(built, boost) for built, boost in fields if built is not None]
+        boosted = [Query.boost_query(built, boost) if boost != 1.0 else built for built, boost in found]
+        if not boosted:
+            return None
+        if len(boosted) == 1:
+            return boosted[0]
+        if query.match == "multi_match":
+            return Query.disjunction_max_query(boosted)
+        return Query.boolean_query([(Occur.Should, part) for part in boosted])
+
+    def _field(self, query: TextQuery, field: str) -> Query | None:
+        from tantivy import Occur, Query
+
+        if query.match == "match_phrase":
+            if len(query.phrase) > 1 and field in FIELDS:
+                return Query.phrase_query(self._schema, field, list(query.phrase))
+            if len(query.phrase) > 1:  # below a JSON field tantivy takes words without positions
+                return Query.phrase_query(self._schema, field, [word for _, word in query.phrase])
+            return Query.term_query(self._schema, field, query.phrase[0][1]) if query.phrase else None
+        parts = [
+            (Occur.Should, Query.boost_query(Query.term_query(self._schema, field, term), weight))
+            for term, weight in query.terms
+        ]
+        return Query.boolean_query(parts) if parts else None
+
+    def _restrict(self, query: Query, within: Sequence[int]) -> Query:
+        from tantivy import Occur, Query
+
+        allowed = Query.const_score_query(Query.term_set_query(self._schema, "n", list(within)), 0.0)
+        return Query.boolean_query([(Occur.Must, query), (Occur.Must, allowed)])
+
+
+def weigh(terms: Iterable[str], weight: float = 1.0) -> dict[str, float]:
+    """Terms with weights; a term that is repeated counts as often as it is said."""
+    weighed: dict[str, float] = defaultdict(float)
+    for term in terms:
+        weighed[term] += weight
+    return weighed
+
+
+def discard(directory: Path) -> None:
+    """Remove a text index; what cannot be removed now (open on Windows) stays unused."""
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+def _files(directory: Path) -> list[Path]:
+    return [path for path in sorted(directory.iterdir()) if path.is_file() and path.suffix != ".lock"]
+
+
+def _signature(path: Path) -> list[int]:
+    crc = size = 0
+    for block in _read_blocks(path):
+        crc = zlib.crc32(block, crc)
+        size += len(block)
+    return [size, crc]
+
+
+def _read_blocks(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            yield block
+
+
+def _schema() -> Any:
+    from tantivy import SchemaBuilder
+
+    builder = SchemaBuilder()
+    builder.add_integer_field("n", indexed=True, fast=True)
+    for name in FIELDS:
+        builder.add_text_field(name, tokenizer_name=analysis.ANALYZER, index_option="position")
+    builder.add_json_field("metadata", tokenizer_name=analysis.ANALYZER, index_option="position")
+    return builder.build()

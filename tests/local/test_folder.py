@@ -1,0 +1,125 @@
+"""The folder: what is read, followed, refused, and how an index outlives its process."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rage_retrievers.errors import ConfigurationError
+from rage_retrievers.local import LocalService, Progress
+
+from .conftest import Asker, make_docx
+
+
+def test_a_second_start_reads_nothing(folder: Path, open_service: Any) -> None:
+    """The index of the first start is reused and answers the same."""
+    first: LocalService = open_service(folder)
+    assert (first.stats.files, first.stats.chunks, first.stats.reused) == (6, 6, False)
+    before = Asker(first)("bees", num_results=6)
+    first.close()
+    second: LocalService = open_service(folder)
+    assert second.stats.reused
+    assert Asker(second)("bees", num_results=6) == before
+
+
+def test_changes_in_the_folder_are_followed(folder: Path, ask: Asker) -> None:
+    """Added, changed and removed files show in the next answer."""
+    (folder / "new.txt").write_text("Glaciers carve valleys")
+    assert ask.sources("glaciers")[0] == "new.txt"
+    (folder / "new.txt").write_text("Submarines dive below the waves")
+    knobs: Any = {"mode": "text"}
+    assert ask.sources("glaciers", advanced=knobs) == []
+    assert ask.sources("submarines", advanced=knobs) == ["new.txt"]
+    (folder / "new.txt").unlink()
+    assert ask.sources("submarines", advanced=knobs) == []
+    assert ask.service.stats.files == 6
+
+
+def test_a_changed_sidecar_is_followed(folder: Path, ask: Asker) -> None:
+    """Metadata beside a file is part of the file."""
+    (folder / "letter.docx.metadata.json").write_text('{"year": 1999}')
+    assert ask.sources("rent", metadata_filters=[{"year": [1999]}]) == ["letter.docx"]
+
+
+def test_a_file_that_cannot_be_read_is_named_and_the_rest_indexed(folder: Path, open_service: Any) -> None:
+    """Broken, empty, binary and hostile files are skipped with a reason."""
+    (folder / "broken.pdf").write_bytes(b"%PDF-1.4 nonsense")
+    (folder / "broken.docx").write_bytes(b"PK nonsense")
+    (folder / "empty.md").write_text("   ")
+    (folder / "binary.txt").write_bytes(b"\x00\x01\x02" * 99)
+    (folder / "ok.txt").write_text("fine")
+    (folder / "ok.txt.metadata.json").write_text("[1]")
+    service: LocalService = open_service(folder)
+    assert [path for path, _ in service.skipped] == ["binary.txt", "broken.docx", "broken.pdf", "empty.md", "ok.txt"]
+    assert all(reason for _, reason in service.skipped)
+    assert service.stats.files == 6
+
+
+def test_a_packed_bomb_is_not_unpacked(folder: Path, open_service: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A document that unpacks beyond the bound is skipped."""
+    monkeypatch.setattr("rage_retrievers.local.documents.MAX_UNPACKED_BYTES", 1000)
+    (folder / "bomb.docx").write_bytes(make_docx("A" * 5000))
+    assert "unpacks to more" in dict(open_service(folder).skipped)["bomb.docx"]
+
+
+def test_links_out_of_the_folder_are_not_followed(folder: Path, tmp_path: Path, open_service: Any) -> None:
+    """Neither files nor directories outside are readable; a link inside is."""
+    (tmp_path / "secret.txt").write_text("the password is swordfish")
+    (folder / "link.txt").symlink_to(tmp_path / "secret.txt")
+    (folder / "up").symlink_to(tmp_path)
+    (folder / "inside.txt").symlink_to(folder / "notes" / "bees.txt")
+    service: LocalService = open_service(folder)
+    assert "outside" in dict(service.skipped)["link.txt"]
+    ask = Asker(service)
+    assert ask.sources("password swordfish", advanced={"mode": "text"}) == []
+    assert set(ask.sources("honey bees dance", advanced={"mode": "text"})) == {"notes/bees.txt", "inside.txt"}
+
+
+@pytest.mark.parametrize("name", ["missing", "file.txt"])
+def test_a_folder_that_cannot_be_used_is_a_configuration_error(tmp_path: Path, name: str) -> None:
+    """The error names the folder and the remedy."""
+    (tmp_path / "file.txt").write_text("x")
+    with pytest.raises(ConfigurationError, match=f"{name}.*give the path"):
+        LocalService.open(tmp_path / name, cache_dir=tmp_path / "cache")
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="permissions do not bind this user")
+def test_a_folder_without_permission_is_a_configuration_error(tmp_path: Path) -> None:
+    """The error says which permission is missing."""
+    (tmp_path / "closed").mkdir(mode=0)
+    with pytest.raises(ConfigurationError, match="permission"):
+        LocalService.open(tmp_path / "closed", cache_dir=tmp_path / "cache")
+
+
+def test_progress_is_told(folder: Path, open_service: Any) -> None:
+    """Each file once, in order, up to the total."""
+    heard: list[Progress] = []
+    open_service(folder, progress=heard.append)
+    read = [event for event in heard if event.stage == "read"]
+    assert [event.done for event in read] == [1, 2, 3, 4, 5, 6]
+    assert {event.total for event in read} == {6}
+
+
+def test_importing_the_package_is_cheap() -> None:
+    """No part of the extra is loaded before it is used."""
+    code = "import sys, rage_retrievers.local; print([m for m in ('numpy', 'tantivy', 'bs4') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_missing_extra_is_named() -> None:
+    """Without a part of the extra the error says what to install."""
+    code = (
+        "import sys; sys.modules['tantivy'] = None\n"
+        "import rage_retrievers.local as local\n"
+        "try: local.LocalService\n"
+        "except Exception as error: print(type(error).__name__, error)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("ConfigurationError")
+    assert 'pip install "rage-retrievers[local]"' in done.stdout
