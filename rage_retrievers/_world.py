@@ -1,0 +1,179 @@
+"""The two worlds that perform effects: blocking code and asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import random
+import time
+from collections.abc import Awaitable
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from typing import Any, Protocol
+
+from ._flow import Ask, Effect, Race, Send, Sleep, Wait, WireRequest, WireResponse, adrive, drive
+
+
+class Engine(Protocol):
+    """Performs a `Send` in blocking code; see `Send` for what it may raise."""
+
+    def send(self, request: WireRequest, timeout: float, max_bytes: int) -> WireResponse:
+        """One request, one whole answer."""
+        ...
+
+    def close(self) -> None:
+        """Close every connection. Closing twice is fine."""
+        ...
+
+
+class AsyncEngine(Protocol):
+    """Performs a `Send` in asyncio; see `Send` for what it may raise."""
+
+    async def send(self, request: WireRequest, timeout: float, max_bytes: int) -> WireResponse:
+        """One request, one whole answer."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close every connection. Closing twice is fine."""
+        ...
+
+
+class _RealClock:
+    monotonic = staticmethod(time.monotonic)
+    time = staticmethod(time.time)
+    random = staticmethod(random.random)
+
+
+class BlockingWorld(_RealClock):
+    """Real time, real threads."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def perform(self, effect: Effect) -> Any:
+        """Perform the effect in this thread."""
+        kind = type(effect)
+        if kind is Send:
+            assert isinstance(effect, Send)
+            return self._engine.send(effect.request, effect.timeout, effect.max_bytes)
+        match effect:
+            case Sleep(seconds):
+                return time.sleep(seconds)
+            case Wait(future, timeout):
+                return future.result(timeout)
+            case Ask(call, acall):
+                return call() if call is not None else run_apart(acall)
+            case Race():
+                return self._race(effect)
+            case _:
+                raise TypeError(f"{effect!r} is no effect")
+
+    def _race(self, race: Race) -> tuple[int, Any]:
+        """Each flow in a thread of its own. A loser ends by itself, within its own deadline."""
+        pool = ThreadPoolExecutor(2, thread_name_prefix="rage-hedge")
+        try:
+            first = pool.submit(contextvars.copy_context().run, drive, race.first, self)
+            runners: list[Future[Any]] = [first]
+            wait(runners, race.delay)
+            second = None if first.done() else race.second()
+            if second is not None:
+                runners.append(pool.submit(contextvars.copy_context().run, drive, second, self))
+            return _winner(runners, lambda pending: wait(pending, return_when=FIRST_COMPLETED).done)
+        finally:
+            pool.shutdown(wait=False)
+
+
+def _winner(runners: list[Future[Any]], next_done: Any) -> tuple[int, Any]:
+    pending = set(runners)
+    while pending:
+        done = next_done(pending)
+        pending -= done
+        for index, runner in enumerate(runners):
+            if runner in done and runner.exception() is None:
+                return index, runner.result()
+    return 0, runners[0].result()
+
+
+def run_apart(acall: Any) -> Any:
+    """Run an async function of the user's from blocking code, in a thread with its own loop."""
+
+    async def call() -> Any:
+        return await acall()
+
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(contextvars.copy_context().run, asyncio.run, call()).result()
+
+
+class AsyncioWorld(_RealClock):
+    """Real time, asyncio."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+
+    async def perform(self, effect: Effect) -> Any:
+        """Perform the effect in this task."""
+        kind = type(effect)
+        if kind is Send:
+            assert isinstance(effect, Send)
+            return await self._engine.send(effect.request, effect.timeout, effect.max_bytes)
+        match effect:
+            case Sleep(seconds):
+                return await asyncio.sleep(seconds)
+            case Wait(future, timeout):
+                return await _until(future, timeout)
+            case Ask(call, acall):
+                if acall is not None:
+                    return await acall()
+                assert call is not None  # an Ask has one of the two
+                return await asyncio.to_thread(call)
+            case Race():
+                return await self._race(effect)
+            case _:
+                raise TypeError(f"{effect!r} is no effect")
+
+    async def _race(self, race: Race) -> tuple[int, Any]:
+        """Each flow in a task of its own; whoever is not needed any more is cancelled and waited for."""
+        tasks = [asyncio.ensure_future(adrive(race.first, self))]
+        try:
+            await asyncio.wait(tasks, timeout=race.delay)
+            second = None if tasks[0].done() else race.second()
+            if second is not None:
+                tasks.append(asyncio.ensure_future(adrive(second, self)))
+            pending = set(tasks)
+            while pending:
+                done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+                for index, task in enumerate(tasks):
+                    if task in done and task.exception() is None:
+                        return index, task.result()
+            return 0, tasks[0].result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _until(future: Future[Any], timeout: float) -> Any:
+    """Wait for a future that any thread or loop may complete."""
+    loop = asyncio.get_running_loop()
+    done = asyncio.Event()
+
+    def wake(_: Future[Any]) -> None:
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(done.set)
+
+    future.add_done_callback(wake)
+    async with asyncio.timeout(timeout):
+        await done.wait()
+    return future.result()
+
+
+def as_ask(function: Any, *arguments: Any) -> Ask:
+    """The effect of calling a function of the user's, sync or async, with these arguments."""
+    import inspect
+
+    if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__):
+
+        def acall() -> Awaitable[Any]:
+            return function(*arguments)  # type: ignore[no-any-return]
+
+        return Ask(acall=acall)
+    return Ask(call=lambda: function(*arguments))

@@ -1,0 +1,106 @@
+"""What every engine does with what it read: bound it, decompress it within the bound, and name its failures."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable, Mapping
+
+from .._flow import WireRequest, WireResponse
+from ..errors import (
+    ConnectionFailedError,
+    DeadlineExceededError,
+    InvalidResponseError,
+    RageError,
+    ResponseTooLargeError,
+)
+
+MAX_HEADER_BYTES = 64 * 1024
+_MIB = 1024 * 1024
+
+
+def too_large(max_bytes: int) -> ResponseTooLargeError:
+    """The answer passed the bound on bytes."""
+    return ResponseTooLargeError(
+        f"The answer is larger than {max_bytes / _MIB:.3g} MiB, so reading it stopped; "
+        "ask for fewer results or raise max_response_bytes."
+    )
+
+
+def check_length(headers: Mapping[str, str], max_bytes: int) -> None:
+    """Refuse an announced length beyond the bound before reading any of it."""
+    length = headers.get("content-length", "")
+    if length.isascii() and length.isdigit() and (len(length) > 18 or int(length) > max_bytes):
+        raise too_large(max_bytes)
+
+
+def collect(chunks: Iterable[bytes], max_bytes: int) -> bytes:
+    """The body, or `ResponseTooLargeError` as soon as it passes the bound."""
+    parts: list[bytes] = []
+    size = 0
+    for chunk in chunks:
+        size += len(chunk)
+        if size > max_bytes:
+            raise too_large(max_bytes)
+        parts.append(chunk)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def answer(status: int, headers: dict[str, str], body: bytes, max_bytes: int) -> WireResponse:
+    """The answer as plain data, decompressed."""
+    encoding = headers.get("content-encoding")
+    if encoding is not None and body:
+        body = decompress(body, encoding.strip().lower(), max_bytes)
+    return WireResponse(status, headers, body)
+
+
+def decompress(body: bytes, encoding: str, max_bytes: int) -> bytes:
+    """The body without its gzip or deflate coding, never more than `max_bytes` of it in memory."""
+    if encoding in ("", "identity"):
+        return body
+    if encoding not in ("gzip", "x-gzip", "deflate"):
+        raise InvalidResponseError(f"The answer is encoded as {encoding[:20]!r}, which was not asked for.")
+    # 47: gzip or zlib, told by the header. Some servers send bare deflate data without the zlib header.
+    for window in (47,) if encoding != "deflate" else (47, -15):
+        decoder = zlib.decompressobj(window)
+        try:
+            text = decoder.decompress(body, max_bytes + 1)
+        except zlib.error:
+            continue
+        if len(text) > max_bytes:
+            raise too_large(max_bytes)
+        if not decoder.eof:
+            raise ConnectionFailedError("The answer was cut short: its compressed body ends in the middle.")
+        return text
+    raise InvalidResponseError(f"The answer cannot be used: its body is not valid {encoding}.")
+
+
+def deadline_passed(request: WireRequest, timeout: float) -> DeadlineExceededError:
+    """No whole answer within the time that was left for this attempt."""
+    return DeadlineExceededError(
+        f"No whole answer from {host_of(request.url)} within the {max(timeout, 0):.3g} s left for this attempt; "
+        "raise timeout= if the service needs longer."
+    )
+
+
+def connection_failed(request: WireRequest, reason: str, cause: BaseException | None) -> RageError:
+    """No whole answer: the connection could not be made or did not hold."""
+    error = ConnectionFailedError(f"No whole answer from {host_of(request.url)}: {reason}.")
+    error.__cause__ = bare(cause)
+    return error
+
+
+def bare(error: BaseException | None) -> BaseException | None:
+    """The error without the frames it passed through: their variables hold the request's headers, and so the token."""
+    seen: set[int] = set()
+    link = error
+    while link is not None and id(link) not in seen:
+        seen.add(id(link))
+        link.__traceback__ = None
+        link = link.__cause__ or link.__context__
+    return error
+
+
+def host_of(url: str) -> str:
+    """The origin of a URL, for messages."""
+    scheme, _, rest = url.partition("://")
+    return f"{scheme}://{rest.partition('/')[0].rpartition('@')[2]}"

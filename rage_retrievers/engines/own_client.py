@@ -1,0 +1,107 @@
+"""The engine that uses the caller's own `httpx.Client` or `httpx.AsyncClient`, which is never closed here."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+
+from .._flow import WireRequest, WireResponse
+from ..errors import RageError
+from ._answer import answer, check_length, collect, deadline_passed
+from .httpx import _acollect, _failure, _headers, _written
+
+
+class OwnClientEngine:
+    """Blocking requests through the caller's client.
+
+    The client's transport is the caller's, so its reads cannot be given a deadline one by one. Each request runs in a
+    thread, and the call returns at the deadline even when headers drip in.
+    """
+
+    name = "own client"
+
+    def __init__(self, client: httpx.Client) -> None:
+        self._client = client
+
+    def send(self, request: WireRequest, timeout: float, max_bytes: int) -> WireResponse:
+        """One request, one whole answer."""
+        outcome: list[Any] = []
+        done = threading.Event()
+
+        def run() -> None:
+            try:
+                outcome.append(self._perform(request, timeout, max_bytes))
+            except BaseException as error:
+                outcome.append(error)
+            done.set()
+
+        threading.Thread(target=run, name="rage-own-client", daemon=True).start()
+        if not done.wait(timeout + 0.05):
+            raise deadline_passed(request, timeout)
+        (value,) = outcome
+        if not isinstance(value, BaseException):
+            return value  # type: ignore[no-any-return]  # a list that holds an answer or an error
+        failure = _failure(value, request, timeout)
+        if failure is None:
+            raise value
+        raise failure
+
+    def _perform(self, request: WireRequest, timeout: float, max_bytes: int) -> WireResponse:
+        deadline = time.monotonic() + timeout
+        response = self._client.send(_written(request, timeout), stream=True, follow_redirects=False)
+        try:
+            headers = _headers(response)
+            check_length(headers, max_bytes)
+            body = collect(_until(deadline, response.iter_raw(), request, timeout), max_bytes)
+        finally:
+            response.close()
+        return answer(response.status_code, headers, body, max_bytes)
+
+    def close(self) -> None:
+        """Nothing: the client is the caller's."""
+
+
+def _until(deadline: float, chunks: Iterator[bytes], request: WireRequest, timeout: float) -> Iterator[bytes]:
+    for chunk in chunks:
+        if time.monotonic() > deadline:
+            raise deadline_passed(request, timeout)
+        yield chunk
+
+
+class AsyncOwnClientEngine:
+    """Async requests through the caller's client."""
+
+    name = "own client"
+
+    def __init__(self, client: httpx.AsyncClient) -> None:
+        self._client = client
+
+    async def send(self, request: WireRequest, timeout: float, max_bytes: int) -> WireResponse:
+        """One request, one whole answer."""
+        try:
+            async with asyncio.timeout(timeout):
+                return await self._perform(request, timeout, max_bytes)
+        except BaseException as error:
+            failure: RageError | None = _failure(error, request, timeout)
+            if failure is None:
+                raise
+        raise failure
+
+    async def _perform(self, request: WireRequest, timeout: float, max_bytes: int) -> WireResponse:
+        response = await self._client.send(_written(request, timeout), stream=True, follow_redirects=False)
+        try:
+            headers = _headers(response)
+            check_length(headers, max_bytes)
+            assert isinstance(response.stream, httpx.AsyncByteStream)
+            body = await _acollect(response.stream, max_bytes)
+        finally:
+            await response.aclose()
+        return answer(response.status_code, headers, body, max_bytes)
+
+    async def aclose(self) -> None:
+        """Nothing: the client is the caller's."""
