@@ -1,3 +1,121 @@
-"""Vectorize.io as a LangChain and a LlamaIndex retriever: one core, two thin faces."""
+"""Vectorize.io as a LangChain and a LlamaIndex retriever, on one core with resilience and observability.
+
+    from rage_retrievers import VectorizeClient
+
+    with VectorizeClient(base_url="local:./docs") as client:
+        for document in client.retrieve("How is a retry paused?").documents:
+            print(document.similarity, document.source, document.text)
+
+`rage_retrievers.langchain` and `rage_retrievers.llama_index` hold the retrievers. Importing this package loads no
+framework and no HTTP library; its parts are loaded when first used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from .client import AsyncVectorizeClient, ClientOptions, QueryOptions, ResearchOptions, VectorizeClient
+    from .errors import (
+        BadRequestError,
+        BulkheadFullError,
+        CircuitOpenError,
+        ConfigurationError,
+        ConnectionFailedError,
+        DeadlineExceededError,
+        ForbiddenError,
+        InvalidResponseError,
+        NotFoundError,
+        QuotaExceededError,
+        RageError,
+        RateLimitedError,
+        RateLimitExceededError,
+        RejectedError,
+        ResearchFailedError,
+        ResponseTooLargeError,
+        RetryBudgetExhaustedError,
+        ServerError,
+        StatusError,
+        ThrottledError,
+        UnauthorizedError,
+        is_transient,
+    )
+    from .models import AdvancedQuery, Document, PipelineStatus, Query, Research, ResearchEvent, Retrieval, Target
+    from .resilience import (
+        Bulkhead,
+        CircuitBreaker,
+        Deadline,
+        Pipeline,
+        Retry,
+        RetryBudget,
+        default_pipeline,
+    )
+    from .settings import VectorizeSettings
+
+__all__ = [
+    "AdvancedQuery",
+    "AsyncVectorizeClient",
+    "BadRequestError",
+    "Bulkhead",
+    "BulkheadFullError",
+    "CircuitBreaker",
+    "CircuitOpenError",
+    "ClientOptions",
+    "ConfigurationError",
+    "ConnectionFailedError",
+    "Deadline",
+    "DeadlineExceededError",
+    "Document",
+    "ForbiddenError",
+    "InvalidResponseError",
+    "NotFoundError",
+    "Pipeline",
+    "PipelineStatus",
+    "Query",
+    "QueryOptions",
+    "QuotaExceededError",
+    "RageError",
+    "RateLimitExceededError",
+    "RateLimitedError",
+    "RejectedError",
+    "Research",
+    "ResearchEvent",
+    "ResearchFailedError",
+    "ResearchOptions",
+    "ResponseTooLargeError",
+    "Retrieval",
+    "Retry",
+    "RetryBudget",
+    "RetryBudgetExhaustedError",
+    "ServerError",
+    "StatusError",
+    "Target",
+    "ThrottledError",
+    "UnauthorizedError",
+    "VectorizeClient",
+    "VectorizeSettings",
+    "__version__",
+    "default_pipeline",
+    "is_transient",
+]
+
+# In the order in which they are cheap to load.
+_HOMES = ("errors", "models", "resilience", "client", "settings")
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        from importlib import import_module
+
+        for home in _HOMES:
+            value = getattr(import_module(f"{__name__}.{home}"), name, None)
+            if value is not None:
+                globals()[name] = value
+                return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -21,6 +21,8 @@ class Engines:
     name: str
     blocking: Callable[[], Engine]
     asyncio: Callable[[], AsyncEngine]
+    identity: str = ""
+    """Tells one embedded pipeline from another; empty for engines that go where the address says."""
 
 
 def _httpx() -> Engines:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import threading
 import weakref
 from collections.abc import Callable
@@ -104,4 +105,5 @@ def open_embedded(
         return LocalService.open(root, organization=ids[0], pipeline_id=ids[1], embedding=embedding, reranker=reranker)
 
     opening = _Opening((root, ids, id(embedding), id(reranker)), make)
-    return Engines("embedded", lambda: EmbeddedEngine(opening), lambda: AsyncEmbeddedEngine(opening))
+    identity = hashlib.sha256(repr((str(root), id(embedding), id(reranker))).encode()).hexdigest()[:16]
+    return Engines("embedded", lambda: EmbeddedEngine(opening), lambda: AsyncEmbeddedEngine(opening), identity)

@@ -1,0 +1,358 @@
+"""What a client can do, as flows: each operation is written here once, and the two clients only drive it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
+
+from . import _endpoint
+from ._connection import ApiKey, Connection, Credential, connect
+from ._endpoint import Address, Operation
+from ._flow import Clock, Flow, Send, Sleep
+from .engines import Engines
+from .errors import ConfigurationError, DeadlineExceededError, UnauthorizedError
+from .models import AdvancedQuery, Message, PipelineStatus, Query, Research, ResearchEvent, Retrieval, unknown_keyword
+from .observability.events import AttemptFailed, AttemptStarted, AttemptSucceeded, CallCompleted, CallStarted, Listener
+from .resilience import Bulkhead, Call, CircuitBreaker, Deadline, Homes, Pipeline, Policy, Retry
+from .resilience.pipeline import shared_homes
+
+if TYPE_CHECKING:
+    from .settings import VectorizeSettings
+
+T = TypeVar("T")
+
+_LONGEST_SEND = 86_400.0
+
+
+class QueryOptions(TypedDict, total=False):
+    """What shapes an answer beside the question. Leaving one out and giving None, 0 or [] are different things."""
+
+    num_results: int
+    rerank: bool
+    metadata_filters: list[dict[str, Any]] | dict[str, Any] | None
+    context: Mapping[str, Any] | list[Message] | None
+    advanced_query: AdvancedQuery | Mapping[str, Any] | None
+    min_score: float | None
+    timeout: float | None
+    pipeline_id: str
+
+
+class ClientOptions(QueryOptions, total=False):
+    """What a client is made from; everything left out comes from `VectorizeSettings`.
+
+    `timeout` is the seconds of a whole call. `resilience` replaces the default policies. `engine` is a name or a pair
+    from `rage_retrievers.engines`.
+    """
+
+    api_key: ApiKey
+    api_token: ApiKey
+    organization: str
+    base_url: str
+    environment: str
+    retrieval_url: str
+    engine: str | Engines
+    resilience: Pipeline
+    listeners: tuple[Listener, ...] | list[Listener]
+    allow_insecure: bool
+    max_response_mib: float
+    user_agent: str
+    settings: VectorizeSettings
+
+
+class ResearchOptions(TypedDict, total=False):
+    """How a deep research is done. `timeout` (300) and `poll_every` (2) are seconds; `schema` shapes the report."""
+
+    web_search: bool
+    schema: str | None
+    timeout: float
+    poll_every: float
+    on_progress: Callable[[ResearchEvent], object] | None
+
+
+@dataclass(frozen=True, slots=True)
+class ResearchPlan:
+    """Checked `ResearchOptions`."""
+
+    web_search: bool = False
+    schema: str | None = None
+    timeout: float = 300.0
+    poll_every: float = 2.0
+    on_progress: Callable[[ResearchEvent], object] | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("timeout", "poll_every"):
+            value = getattr(self, name)
+            if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < float("inf"):
+                raise ConfigurationError(f"{name} = {value!r} cannot be used; use a number of seconds above 0.")
+
+    @classmethod
+    def make(cls, options: Mapping[str, Any]) -> ResearchPlan:
+        """Raises ConfigurationError for a wrong value, TypeError for an unknown name."""
+        for name in options:
+            if name not in cls.__slots__:
+                raise unknown_keyword(name, cls.__slots__)
+        return cls(**options)
+
+
+_QUERY_NAMES = tuple(QueryOptions.__annotations__)
+_CLIENT_NAMES = tuple(ClientOptions.__annotations__)
+_FOR_SETTINGS = ("organization", "pipeline_id", "base_url", "environment", "retrieval_url", "allow_insecure",
+                 "max_response_mib", "user_agent")  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Calls:
+    """The operations on one pipeline of the service, as flows. Frozen: options make a changed copy."""
+
+    connection: Connection
+    resilience: Pipeline
+    defaults: Mapping[str, Any]
+    """Query options given to the client."""
+    min_scores: tuple[float | None, float | None] = (None, None)
+    """The least relevancy and the least similarity, from the settings."""
+    listeners: tuple[Listener, ...] = ()
+    enabled: bool = True
+    homes: Homes = field(default=shared_homes, repr=False)
+
+    @classmethod
+    def make(cls, given: Mapping[str, Any]) -> Calls:
+        """Calls from a client's options; see `ClientOptions`. Raises ConfigurationError or TypeError."""
+        options = checked_options(given)
+        settings = options.pop("settings", None)
+        own = {name: options.pop(name) for name in _FOR_SETTINGS if name in options}
+        if settings is None:
+            from .settings import VectorizeSettings
+
+            settings = VectorizeSettings.load(**own)
+        elif own:
+            settings = settings.model_copy(update={k: v for k, v in own.items() if v is not None})
+        connection = connect(settings, api_key=options.pop("api_key", None), engine=options.pop("engine", None))
+        base = cls(
+            connection,
+            _resilience(settings),
+            {"num_results": settings.num_results, "rerank": settings.rerank},
+            (settings.min_relevance_score, settings.min_similarity_score),
+            enabled=settings.enabled,
+        )
+        return base.with_options(options)
+
+    def with_options(self, given: Mapping[str, Any]) -> Calls:
+        """A copy with these options changed; address and engine stay."""
+        options = checked_options(given)
+        fixed = [name for name in ("settings", "organization", "base_url", "environment", "retrieval_url", "engine",
+                                   "allow_insecure", "max_response_mib", "user_agent") if name in options]  # fmt: skip
+        if fixed:
+            raise ConfigurationError(f"{fixed[0]} is fixed when a client is made; make another client to change it.")
+        resilience = options.pop("resilience", self.resilience)
+        if not isinstance(resilience, Pipeline):
+            raise ConfigurationError("resilience needs a Pipeline, such as default_pipeline().without('retry').")
+        timeout = options.pop("timeout", None)
+        if timeout is not None:
+            resilience = resilience.with_policies(Deadline(timeout))
+        connection = self.connection
+        if "api_key" in options:
+            connection = replace(connection, credential=Credential(options.pop("api_key")))
+        if "pipeline_id" in options:
+            connection = replace(connection, address=_address_of(connection.address, options.pop("pipeline_id")))
+        listeners = tuple(options.pop("listeners", self.listeners))
+        defaults = {**self.defaults, **options}
+        Query.make({"question": "?", **defaults})
+        return replace(self, connection=connection, resilience=resilience, listeners=listeners, defaults=defaults)
+
+    def retrieve(self, clock: Clock, question: str, options: Mapping[str, Any]) -> Flow[Retrieval]:
+        """The passages for a question. Whatever is wrong with the question is raised before anything is sent."""
+        values = {**self.defaults, "question": question, **options}
+        pipeline_id = values.pop("pipeline_id", None)
+        query = self._query(values)
+        address = self.connection.address
+        if pipeline_id is not None:
+            address = _address_of(address, pipeline_id)
+        if not self.enabled:
+            return _disabled(query)
+        return self._run(clock, _endpoint.retrieve(address, query), address, query=query, timeout=query.timeout)
+
+    def pipeline(self, clock: Clock) -> Flow[PipelineStatus]:
+        """The pipeline's status."""
+        address = self._api("the pipeline's status")
+        return self._run(clock, _endpoint.pipeline_status(address), address, without=("cache", "hedge", "degradation"))
+
+    def deep_research(self, clock: Clock, query: str, options: ResearchOptions) -> Flow[Research]:
+        """Start a deep research and ask how it stands until it is ready or its time has passed."""
+        if not isinstance(query, str) or not query.strip():
+            raise ConfigurationError("query is empty; say what to research.")
+        plan = ResearchPlan.make(options)
+        address = self._api("deep research")
+        start = _endpoint.start_research(address, query, web_search=plan.web_search, schema=plan.schema)
+        return self._research(clock, start, address, plan)
+
+    def _research(self, clock: Clock, start: Operation[str], address: Address, plan: ResearchPlan) -> Flow[Research]:
+        started = clock.monotonic()
+        # A second start would be a second research, so only the polls are retried.
+        aside = ("cache", "hedge", "degradation")
+        research_id = yield from self._run(clock, start, address, timeout=plan.timeout, without=("retry", *aside))
+        poll = _endpoint.poll_research(address, research_id)
+        polls = 0
+        while True:
+            left = started + plan.timeout - clock.monotonic()
+            if left <= 0:
+                raise DeadlineExceededError(
+                    f"The deep research {research_id} was not ready within {plan.timeout:.3g} s and {polls} polls; "
+                    "raise timeout= if it needs longer."
+                )
+            research = yield from self._run(clock, poll, address, timeout=self._at_most(left), without=aside)
+            polls += 1
+            elapsed = clock.monotonic() - started
+            if plan.on_progress is not None:
+                ready = research is not None
+                plan.on_progress(ResearchEvent(research_id=research_id, polls=polls, elapsed=elapsed, ready=ready))
+            if research is not None:
+                return research
+            yield Sleep(min(plan.poll_every, max(0.0, plan.timeout - elapsed)))
+
+    def _at_most(self, left: float) -> float:
+        deadline = self.resilience.get("deadline")
+        return min(left, deadline.timeout) if isinstance(deadline, Deadline) else left
+
+    def _query(self, values: dict[str, Any]) -> Query:
+        if "min_score" not in values:
+            relevancy, similarity = self.min_scores
+            least = relevancy if values.get("rerank") else similarity
+            if least is not None:
+                values["min_score"] = least
+        return Query.make(values)
+
+    def _api(self, what: str) -> Address:
+        if self.connection.address.retrieval_url is not None:
+            raise ConfigurationError(
+                f"The older gateway's retrieval_url knows nothing of {what}; use organization and pipeline_id instead."
+            )
+        return self.connection.address
+
+    def _run(
+        self,
+        clock: Clock,
+        operation: Operation[T],
+        address: Address,
+        *,
+        query: Query | None = None,
+        timeout: float | None = None,
+        without: tuple[str, ...] = (),
+    ) -> Flow[T]:
+        """One logical call: the policies around the attempt, and an event at either end."""
+        resilience = self.resilience.without(*without) if without else self.resilience
+        started = clock.monotonic()
+        call = Call(
+            operation.name,
+            address.target,
+            clock,
+            self.homes.of(address.target),
+            query=query,
+            credential=self.connection.credential.digest,
+            timeout=timeout,
+            call_id=os.urandom(8).hex() if self.listeners else "",
+            listeners=self.listeners,
+            started=started,
+        )
+        if timeout is not None:
+            call.deadline = started + timeout
+        call.emit(CallStarted, operation.name, query)
+        try:
+            answer = yield from resilience.around(partial(self._attempt, operation))(call)
+        except BaseException as error:  # cancelled calls are told of too
+            self._completed(call, None, error)
+            raise
+        if isinstance(answer, Retrieval):
+            answer = answer.with_facts(attempts=call.attempts, elapsed=clock.monotonic() - started)
+        self._completed(call, answer, None)
+        return answer  # type: ignore[no-any-return]  # what operation.read gave, or a fallback in its place
+
+    @staticmethod
+    def _completed(call: Call, answer: object, error: BaseException | None) -> None:
+        if call.listeners:
+            elapsed = call.clock.monotonic() - call.started
+            retrieval = answer if isinstance(answer, Retrieval) else None
+            call.emit(CallCompleted, call.operation, call.query, call.attempts, elapsed, retrieval, error)
+
+    def _attempt(self, operation: Operation[T], call: Call) -> Flow[T]:
+        """One attempt; a token that the service refuses is asked for once more, where it can be asked for."""
+        credential = self.connection.credential
+        token = credential.current()
+        if token is None:
+            token = yield from credential.token()
+        try:
+            return (yield from self._send(operation, call, token))
+        except UnauthorizedError:
+            if not credential.renewable:
+                raise
+            credential.expire(token)
+        renewed = yield from credential.token()
+        return (yield from self._send(operation, call, renewed))
+
+    def _send(self, operation: Operation[T], call: Call, token: str) -> Flow[T]:
+        """One request and the reading of its answer."""
+        remaining = call.remaining()
+        if remaining <= 0:
+            raise DeadlineExceededError(
+                f"The time of the call was spent after {call.attempts} attempts; raise timeout= if it needs longer."
+            )
+        call.attempts += 1
+        request = operation.build(token)
+        if not call.listeners:
+            return operation.read((yield Send(request, min(remaining, _LONGEST_SEND), self.connection.max_bytes)))
+        began = call.clock.monotonic()
+        attempt = call.attempts
+        call.emit(AttemptStarted, attempt)
+        try:
+            answer = operation.read((yield Send(request, min(remaining, _LONGEST_SEND), self.connection.max_bytes)))
+        except Exception as error:
+            call.emit(AttemptFailed, attempt, call.clock.monotonic() - began, error)
+            raise
+        call.emit(AttemptSucceeded, attempt, call.clock.monotonic() - began)
+        return answer
+
+
+def checked_options(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The options under their canonical names. Raises TypeError for a name nobody reads."""
+    for name in given:
+        if name not in _CLIENT_NAMES:
+            raise unknown_keyword(name, _CLIENT_NAMES)
+    options = dict(given)
+    if "api_token" in options:
+        token = options.pop("api_token")
+        if options.get("api_key") is not None and token is not None:
+            raise ConfigurationError("api_key and api_token are two names of one thing; give one of them.")
+        options.setdefault("api_key", token)
+        if options["api_key"] is None:
+            options["api_key"] = token
+    return {name: value for name, value in options.items() if value is not None or name in _QUERY_NAMES}
+
+
+def _address_of(address: Address, pipeline_id: str) -> Address:
+    if address.retrieval_url is not None:
+        raise ConfigurationError("pipeline_id cannot be changed for a call when retrieval_url names the pipeline.")
+    from ._connection import checked_id
+
+    return replace(address, target=address.target._replace(pipeline_id=checked_id(pipeline_id, "pipeline_id")))
+
+
+def _disabled(query: Query) -> Flow[Retrieval]:
+    """RAGE_ENABLED is false: nothing is asked, and the answer says so."""
+    empty = Retrieval(documents=(), question=query.question)
+    return empty.with_facts(ordered_by=query.ordered_by, attempts=0, degraded="disabled")
+    yield Sleep(0)  # type: ignore[unreachable]  # makes this function a generator
+
+
+def _resilience(settings: VectorizeSettings) -> Pipeline:
+    """The policies the settings describe."""
+    base = settings.retry_delay_ms / 1000
+    policies: list[Policy] = [
+        Deadline(settings.timeout_ms / 1000),
+        Bulkhead(settings.max_in_flight),
+        CircuitBreaker(in_a_row=settings.circuit_failures, reset_after=settings.circuit_reset_ms / 1000),
+    ]
+    if settings.retry_attempts:
+        policies.append(Retry(attempts=settings.retry_attempts + 1, base=base, cap=max(5.0, base)))
+    return Pipeline(policies)

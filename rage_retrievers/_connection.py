@@ -1,0 +1,223 @@
+"""From settings to a connection: which address, whose token, which engine. Checked before anything is sent."""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import re
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+from urllib.parse import unquote, urlsplit
+
+from pydantic import SecretStr
+
+from . import __version__
+from ._endpoint import ENVIRONMENTS, Address
+from ._flow import Flow
+from ._world import as_ask
+from .engines import Engines, embedded, engines_named
+from .errors import ConfigurationError
+from .models import Target
+
+if TYPE_CHECKING:
+    from .settings import VectorizeSettings
+
+TokenSource: TypeAlias = Callable[[], str] | Callable[[], Awaitable[str]]
+ApiKey: TypeAlias = str | SecretStr | TokenSource
+
+LOCAL = "local:"
+_MIB = 1024 * 1024
+
+
+class Credential:
+    """The token, fixed or asked for. A callable is asked once, and again after a 401. Never shown, never pickled."""
+
+    __slots__ = ("_digest", "_source", "_token")
+
+    def __init__(self, key: ApiKey) -> None:
+        self._source = key if callable(key) else None
+        self._token: str | None = None
+        self._digest = ""
+        if isinstance(key, SecretStr):
+            self._keep(key.get_secret_value())
+        elif isinstance(key, str):
+            self._keep(key)
+        elif not callable(key):
+            raise ConfigurationError(
+                f"api_key is a {type(key).__name__}; give a text, a SecretStr, or a function that returns the token."
+            )
+
+    @property
+    def renewable(self) -> bool:
+        """Whether the token is asked for, so that a fresh one may be had."""
+        return self._source is not None
+
+    @property
+    def digest(self) -> str:
+        """Tells tokens apart without holding one; empty until a callable was asked."""
+        return self._digest
+
+    def token(self) -> Flow[str]:
+        """The token; asks for it where that is needed."""
+        if self._token is None:
+            assert self._source is not None  # a fixed token is kept from the start
+            self._keep((yield as_ask(self._source)))
+        assert self._token is not None  # _keep refuses what is no token
+        return self._token
+
+    def current(self) -> str | None:
+        """The token, if it is known without asking."""
+        return self._token
+
+    def expire(self, token: str) -> None:
+        """The service refused `token`: ask again, unless somebody already has."""
+        if self._source is not None and self._token == token:
+            self._token = None
+
+    def _keep(self, token: object) -> None:
+        text = token.get_secret_value() if isinstance(token, SecretStr) else token
+        if not isinstance(text, str):
+            raise ConfigurationError(f"api_key gave a {type(text).__name__}; it must return the token as text.")
+        text = text.strip()
+        if not text:
+            raise ConfigurationError("api_key is empty; give the token, or set VECTORIZE_API_KEY.")
+        if not re.fullmatch(r"[\x21-\x7e]+", text):
+            raise ConfigurationError("api_key holds a space, a control or a non-ASCII character; a token has none.")
+        self._token = text
+        self._digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def __repr__(self) -> str:
+        return "Credential(***)"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        raise TypeError("a credential is not pickled; it is read again where it is needed")
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """Everything a request needs but the question."""
+
+    address: Address
+    credential: Credential
+    engines: Engines
+    max_bytes: int
+
+
+def connect(
+    settings: VectorizeSettings, *, api_key: ApiKey | None = None, engine: str | Engines | None = None
+) -> Connection:
+    """The connection these settings describe. `api_key` and `engine` may be what a setting cannot hold.
+
+    Raises ConfigurationError for a missing token, organization or pipeline, an address that cannot be used, and an
+    unreadable folder.
+    """
+    key: ApiKey | None = api_key if api_key is not None else settings.api_key
+    chosen = engine if engine is not None else settings.engine
+    engines = chosen if isinstance(chosen, Engines) else None
+    max_bytes = int(settings.max_response_mib * _MIB)
+    agent = settings.user_agent or f"rage-retrievers/{__version__}"
+    if settings.base_url is not None and settings.base_url.startswith(LOCAL):
+        engines = engines or _embedded_engines(settings)
+    if engines is not None and engines.identity:
+        return Connection(
+            _embedded_address(settings, engines.identity, agent), Credential(key or "local"), engines, max_bytes
+        )
+    if key is None:
+        raise ConfigurationError(
+            "api_key is missing; give it, or set VECTORIZE_API_KEY. "
+            'Without an account, base_url="local:FOLDER" answers from your own documents.'
+        )
+    address = _gateway(settings, agent) if settings.retrieval_url else _service(settings, agent)
+    check_transport(settings.retrieval_url or address.target.base_url, settings.allow_insecure)
+    return Connection(address, Credential(key), engines or engines_named(str(chosen)), max_bytes)
+
+
+def _embedded_engines(settings: VectorizeSettings) -> Engines:
+    assert settings.base_url is not None  # the caller has looked
+    folder = settings.base_url[len(LOCAL) :]
+    if not folder:
+        raise ConfigurationError('base_url = "local:" names no folder; write local:FOLDER, such as local:./docs.')
+    return embedded(folder, organization=settings.organization, pipeline_id=settings.pipeline_id)
+
+
+def _embedded_address(settings: VectorizeSettings, identity: str, agent: str) -> Address:
+    from .local import LOCAL_ORGANIZATION, LOCAL_PIPELINE
+
+    target = Target(
+        f"http://{identity}.embedded.localhost/v1",
+        settings.organization or LOCAL_ORGANIZATION,
+        settings.pipeline_id or LOCAL_PIPELINE,
+    )
+    return Address(target, user_agent=agent)
+
+
+def _service(settings: VectorizeSettings, agent: str) -> Address:
+    base = (settings.base_url or ENVIRONMENTS[settings.environment]).rstrip("/")
+    organization = _required(settings.organization, "organization", "VECTORIZE_ORGANIZATION_ID")
+    pipeline_id = _required(settings.pipeline_id, "pipeline_id", "VECTORIZE_PIPELINE_ID")
+    lambda_key = settings.base_url is None and settings.environment == "local"
+    return Address(Target(base, organization, pipeline_id), lambda_key=lambda_key, user_agent=agent)
+
+
+def _required(value: str | None, name: str, variable: str) -> str:
+    if not (value or "").strip():
+        raise ConfigurationError(f"{name} is missing; give it, or set {variable}.")
+    return checked_id(value, name)
+
+
+def checked_id(value: object, name: str) -> str:
+    """An organization's or pipeline's id. Pipeline ids are no plain UUIDs, so only what breaks a path is refused."""
+    if not isinstance(value, str):
+        raise ConfigurationError(f"{name} is a {type(value).__name__}; an id is a text.")
+    text = value.strip()
+    if not text or any(character.isspace() or not character.isprintable() for character in text) or text in (".", ".."):
+        raise ConfigurationError(f"{name} = {text[:80]!r} cannot be used; an id has no spaces or control characters.")
+    return text
+
+
+def _gateway(settings: VectorizeSettings, agent: str) -> Address:
+    """The older gateway's full address, which names organization and pipeline itself."""
+    url = settings.retrieval_url or ""
+    parts = urlsplit(url)
+    named = re.search(r"/service/([^/]+)/([^/]+)/retrieve/?$", parts.path)
+    organization = unquote(named.group(1)) if named else settings.organization or ""
+    pipeline_id = unquote(named.group(2)) if named else settings.pipeline_id or ""
+    target = Target(f"{parts.scheme}://{parts.netloc}", organization, pipeline_id or parts.path)
+    return Address(target, retrieval_url=url, user_agent=agent)
+
+
+def check_transport(url: str, allow_insecure: bool) -> None:
+    """Raise ConfigurationError unless the token may travel to this address: https, or http on this machine."""
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        host, parts = None, None
+    if parts is None or not host or parts.scheme not in ("http", "https"):
+        raise ConfigurationError(
+            f"base_url = {_without_userinfo(url)!r} cannot be used; it needs the form https://HOST/v1, or local:FOLDER."
+        )
+    if parts.username is not None or parts.query or parts.fragment or not url.isprintable() or " " in url:
+        raise ConfigurationError(
+            f"base_url = {_without_userinfo(url)!r} cannot be used; leave out user, query and fragment."
+        )
+    if parts.scheme == "http" and not _loopback(host) and not allow_insecure:
+        raise ConfigurationError(
+            f"base_url = {url!r} would send the token unencrypted to another machine; use https, "
+            "or say allow_insecure=True."
+        )
+
+
+def _without_userinfo(url: str) -> str:
+    scheme, separator, rest = url.partition("://")
+    return f"{scheme}{separator}{rest.rpartition('@')[2]}".partition("?")[0][:200]
+
+
+def _loopback(host: str) -> bool:
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

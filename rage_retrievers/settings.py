@@ -1,0 +1,279 @@
+"""`VectorizeSettings`: every knob of the library, from arguments, the environment, `.env` and a profile.
+
+What is given first wins: constructor, environment variable, `.env` in the working directory, profile, default. An
+empty variable counts as not set. A wrong value is a `ConfigurationError` of one line: name, value (masked if secret),
+and what is allowed.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import warnings
+from collections.abc import Iterable, Mapping
+from functools import cache
+from typing import Annotated, Any, Literal
+
+from pydantic import AliasChoices, Field, SecretStr, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from .errors import ConfigurationError
+from .models import unknown_keyword
+
+__all__ = ["PROFILES", "ConfigurationWarning", "VectorizeSettings", "mistyped_variables"]
+
+PROFILES: dict[str, dict[str, Any]] = {
+    "development": {"debug": True, "log_level": "DEBUG", "timeout_ms": 30_000, "enable_metrics": True},
+    "staging": {"log_level": "INFO", "enable_metrics": True, "enable_audit_log": True},
+    "production": {"log_level": "WARNING", "enable_metrics": True, "enable_audit_log": True, "enable_caching": True},
+    "performance": {
+        "log_level": "ERROR",
+        "timeout_ms": 3_000,
+        "retry_attempts": 1,
+        "enable_caching": True,
+        "cache_ttl": 900,
+        "max_in_flight": 256,
+    },
+    "security": {
+        "log_level": "INFO",
+        "enable_audit_log": True,
+        "enable_caching": False,
+        "debug": False,
+        "max_response_mib": 4,
+    },
+}
+"""What each profile sets; whatever is given elsewhere wins over it."""
+
+
+class ConfigurationWarning(UserWarning):
+    """A variable looks like one of ours, and is not."""
+
+
+def _variable(*names: str, default: Any, doc: str, unit: str | None = None) -> Any:
+    """A setting read from the first of these environment variables that is set."""
+    described = f"{doc} ({unit})" if unit else doc
+    return Field(default, validation_alias=AliasChoices(*names), description=described)
+
+
+_Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+_Score = Annotated[float, Field(allow_inf_nan=False)]
+_Count = Annotated[int, Field(ge=0)]
+
+
+class VectorizeSettings(BaseSettings):
+    """The library's settings. Frozen. Make it with `VectorizeSettings.load(...)`; tokens are `SecretStr`."""
+
+    model_config = SettingsConfigDict(
+        frozen=True,
+        extra="ignore",
+        populate_by_name=True,
+        env_file=".env",
+        env_ignore_empty=True,
+        hide_input_in_errors=True,
+    )
+
+    api_key: SecretStr | None = _variable(
+        "VECTORIZE_API_KEY",
+        "VECTORIZE_TOKEN",
+        "VECTORIZE_ACCESS_TOKEN",
+        "VECTORIZE_PIPELINE_ACCESS_TOKEN",
+        "RAGE_VECTORIZE_API_KEY",
+        "VECTORIZE_API_TOKEN",
+        default=None,
+        doc="The access token of the organization or pipeline, a JWT",
+    )
+    organization: str | None = _variable(
+        "VECTORIZE_ORGANIZATION_ID",
+        "VECTORIZE_ORG_ID",
+        "VECTORIZE_ORG",
+        "RAGE_VECTORIZE_ORGANIZATION_ID",
+        default=None,
+        doc="The organization's id",
+    )
+    pipeline_id: str | None = _variable(
+        "VECTORIZE_PIPELINE_ID", "RAGE_VECTORIZE_PIPELINE_ID", default=None, doc="The pipeline's id"
+    )
+    base_url: str | None = _variable(
+        "VECTORIZE_BASE_URL",
+        "VECTORIZE_API_URL",
+        "RAGE_VECTORIZE_URI",
+        default=None,
+        doc="The API's address, or local:FOLDER for the embedded pipeline; instead of environment",
+    )
+    environment: Literal["prod", "staging", "dev", "local"] = _variable(
+        "VECTORIZE_ENV", default="prod", doc="Which of the service's environments: prod, staging, dev or local"
+    )
+    retrieval_url: str | None = _variable(
+        "VECTORIZE_RETRIEVAL_URL", default=None, doc="The older gateway's full retrieval address"
+    )
+
+    enabled: bool = _variable("RAGE_ENABLED", default=True, doc="Whether to retrieve at all; false answers empty lists")
+    num_results: Annotated[int, Field(ge=1)] = _variable("RAGE_NUM_RESULTS", default=5, doc="Passages per question")
+    rerank: bool = _variable(
+        "RAGE_RERANK", default=False, doc="Whether to rerank, which costs a unit of the advanced quota"
+    )
+    min_relevance_score: _Score | None = _variable(
+        "RAGE_MIN_RELEVANCE_SCORE", default=None, doc="The least relevancy of a passage, where the list is reranked"
+    )
+    min_similarity_score: _Score | None = _variable(
+        "RAGE_MIN_SIMILARITY_SCORE", default=None, doc="The least similarity of a passage, where it is not"
+    )
+    timeout_ms: _Positive = _variable(
+        "RAGE_TIMEOUT_MS", default=10_000, doc="The budget of a whole call, retries included", unit="ms"
+    )
+    retry_attempts: _Count = _variable(
+        "RAGE_RETRY_ATTEMPTS", default=2, doc="Requests after the first, for transient errors; 0 for none"
+    )
+    retry_delay_ms: _Positive = _variable(
+        "RAGE_RETRY_DELAY_MS", default=200, doc="The ceiling of the first pause, doubled for each more", unit="ms"
+    )
+    circuit_failures: Annotated[int, Field(ge=1)] = _variable(
+        "RAGE_CIRCUIT_FAILURES", default=5, doc="Failures in a row that open the circuit"
+    )
+    circuit_reset_ms: _Positive = _variable(
+        "RAGE_CIRCUIT_RESET_MS", default=30_000, doc="Until an open circuit admits a probe", unit="ms"
+    )
+    max_in_flight: Annotated[int, Field(ge=1)] = _variable(
+        "RAGE_MAX_IN_FLIGHT", default=64, doc="Calls to one pipeline at once, from this process"
+    )
+    max_response_mib: _Positive = _variable(
+        "RAGE_MAX_RESPONSE_MIB", default=16, doc="The largest answer that is read", unit="MiB"
+    )
+    enable_caching: bool = _variable("RAGE_ENABLE_CACHING", default=False, doc="Whether answers are cached in process")
+    cache_ttl: _Positive = _variable("RAGE_CACHE_TTL", default=300, doc="How long a cached answer is fresh", unit="s")
+    engine: str = _variable("RAGE_ENGINE", default="httpx", doc="Which HTTP library sends the requests")
+    allow_insecure: bool = _variable(
+        "RAGE_ALLOW_INSECURE", default=False, doc="Whether plain http to another machine may carry the token"
+    )
+    user_agent: str = _variable("RAGE_USER_AGENT", default="", doc="What the User-Agent header says; empty for ours")
+
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = _variable(
+        "RAGE_LOG_LEVEL", default="WARNING", doc="What configure_logging lets through"
+    )
+    debug: bool = _variable("RAGE_DEBUG", default=False, doc="Whether every event is logged")
+    enable_metrics: bool = _variable("RAGE_ENABLE_METRICS", default=False, doc="Whether calls are counted and timed")
+    enable_audit_log: bool = _variable(
+        "RAGE_ENABLE_AUDIT_LOG", default=False, doc="Whether each call leaves an audit record"
+    )
+    correlation_id_prefix: str = _variable(
+        "RAGE_CORRELATION_ID_PREFIX", default="rage", doc="How correlation ids made here begin"
+    )
+
+    max_tokens: Annotated[int, Field(ge=1)] = _variable(
+        "RAGE_MAX_TOKENS", default=4_000, doc="What the assembled context may hold", unit="tokens"
+    )
+    token_buffer: _Count = _variable(
+        "RAGE_TOKEN_BUFFER", default=200, doc="How much of max_tokens is kept free", unit="tokens"
+    )
+    format_style: Literal["standard", "detailed", "compact"] = _variable(
+        "RAGE_FORMAT_STYLE", default="standard", doc="How the context is written: standard, detailed or compact"
+    )
+    config_profile: Literal["development", "staging", "production", "performance", "security"] | None = _variable(
+        "RAGE_CONFIG_PROFILE", default=None, doc="A named set of defaults"
+    )
+
+    @classmethod
+    def load(cls, **given: Any) -> VectorizeSettings:
+        """The settings in force; None stands for not given.
+
+        Raises ConfigurationError for a wrong value, TypeError for a name that is no setting. Warns
+        (ConfigurationWarning) of variables that look like ours and are not.
+        """
+        for name in given:
+            if name not in cls.model_fields:
+                raise unknown_keyword(name, list(cls.model_fields))
+        for name, near in mistyped_variables(os.environ):
+            warnings.warn(f"{name} is not a setting; did you mean {near}?", ConfigurationWarning, stacklevel=3)
+        try:
+            return cls(**{name: value for name, value in given.items() if value is not None})
+        except ValidationError as invalid:
+            problem = invalid.errors(include_url=False, include_context=False)[0]
+        raise ConfigurationError(_one_line(cls, given, problem))
+
+    @classmethod
+    def variables(cls) -> dict[str, tuple[str, ...]]:
+        """The environment variables of each setting, the one to document first."""
+        return {name: _aliases(field) for name, field in cls.model_fields.items()}
+
+    @property
+    def min_score(self) -> float | None:
+        """The least score of a passage, on the scale that orders the list these settings ask for."""
+        return self.min_relevance_score if self.rerank else self.min_similarity_score
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Constructor, environment, `.env`, profile."""
+        return init_settings, env_settings, dotenv_settings, _Profile(settings_cls)
+
+
+class _Profile(PydanticBaseSettingsSource):
+    """The values of the profile that the sources before this one name."""
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        return None, field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        field = self.settings_cls.model_fields["config_profile"]
+        names = ("config_profile", *_aliases(field))
+        chosen = next((self.current_state[name] for name in names if name in self.current_state), None)
+        values = PROFILES.get(chosen, {}) if isinstance(chosen, str) else {}
+        # Under the variable's name, as the other sources have it, so that theirs win.
+        return {_aliases(self.settings_cls.model_fields[name])[0]: value for name, value in values.items()}
+
+
+def _aliases(field: FieldInfo) -> tuple[str, ...]:
+    choices = field.validation_alias
+    assert isinstance(choices, AliasChoices)  # every setting is made by _variable
+    return tuple(str(name) for name in choices.choices)
+
+
+def mistyped_variables(environ: Mapping[str, str]) -> list[tuple[str, str]]:
+    """(variable, nearest setting) for each that begins like ours and is none of ours.
+
+    Other products use VECTORIZE_ too, so such a variable needs a closer resemblance than a RAGE_ one.
+    """
+    known = _known_variables()
+    # Test and cache switches that are read elsewhere in the package.
+    ours = {*known, "RAGE_CACHE_DIR", "RAGE_TEST_IR"}
+    found = []
+    for name in environ:
+        if name in ours or not name.startswith(("RAGE_", "VECTORIZE_")):
+            continue
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.8 if name.startswith("RAGE_") else 0.9)
+        found += [(name, near[0])] if near else []
+    return found
+
+
+@cache
+def _known_variables() -> tuple[str, ...]:
+    return tuple(name for names in VectorizeSettings.variables().values() for name in names)
+
+
+def _one_line(cls: type[VectorizeSettings], given: Mapping[str, Any], problem: Mapping[str, Any]) -> str:
+    said = str(problem["loc"][0])
+    field = next(name for name, names in cls.variables().items() if said == name or said in names)
+    from_constructor = given.get(field) is not None
+    name = field if from_constructor else f"{_set_variable(cls, field)} (setting {field})"
+    value = given[field] if from_constructor else os.environ.get(_set_variable(cls, field), "given in .env")
+    secret = field == "api_key"
+    shown = "***" if secret else repr(value)
+    allowed = str(problem["msg"]).removeprefix("Value error, ").removeprefix("Input should be ")
+    return f"{name} = {shown} cannot be used; it should be {allowed}."
+
+
+def _set_variable(cls: type[VectorizeSettings], field: str) -> str:
+    names = cls.variables()[field]
+    return next((name for name in names if os.environ.get(name)), names[0])
+
+
+def documented(cls: type[VectorizeSettings] = VectorizeSettings) -> Iterable[tuple[str, tuple[str, ...], FieldInfo]]:
+    """(setting, variables, field) of every setting, for generated documentation."""
+    return [(name, _aliases(field), field) for name, field in cls.model_fields.items()]
