@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
 from . import _endpoint
-from ._connection import ApiKey, Connection, Credential, connect
+from ._connection import ApiKey, Connection, Credential, checked_id, connect
 from ._endpoint import Address, Operation
 from ._flow import Clock, Flow, Send, Sleep
 from .engines import Engines
@@ -38,6 +38,7 @@ class QueryOptions(TypedDict, total=False):
     min_score: float | None
     timeout: float | None
     pipeline_id: str
+    organization: str
 
 
 class ClientOptions(QueryOptions, total=False):
@@ -49,7 +50,6 @@ class ClientOptions(QueryOptions, total=False):
 
     api_key: ApiKey
     api_token: ApiKey
-    organization: str
     base_url: str
     environment: str
     retrieval_url: str
@@ -142,7 +142,7 @@ class Calls:
     def with_options(self, given: Mapping[str, Any]) -> Calls:
         """A copy with these options changed; address and engine stay."""
         options = checked_options(given)
-        fixed = [name for name in ("settings", "organization", "base_url", "environment", "retrieval_url", "engine",
+        fixed = [name for name in ("settings", "base_url", "environment", "retrieval_url", "engine",
                                    "allow_insecure", "max_response_mib", "user_agent") if name in options]  # fmt: skip
         if fixed:
             raise ConfigurationError(f"{fixed[0]} is fixed when a client is made; make another client to change it.")
@@ -155,8 +155,9 @@ class Calls:
         connection = self.connection
         if "api_key" in options:
             connection = replace(connection, credential=Credential(options.pop("api_key")))
-        if "pipeline_id" in options:
-            connection = replace(connection, address=_address_of(connection.address, options.pop("pipeline_id")))
+        elsewhere = {name: options.pop(name) for name in ("pipeline_id", "organization") if name in options}
+        if elsewhere:
+            connection = replace(connection, address=_redirected(connection.address, elsewhere))
         listeners = tuple(options.pop("listeners", self.listeners))
         defaults = {**self.defaults, **options}
         Query.make({"question": "?", **defaults})
@@ -165,11 +166,11 @@ class Calls:
     def retrieve(self, clock: Clock, question: str, options: Mapping[str, Any]) -> Flow[Retrieval]:
         """The passages for a question. Whatever is wrong with the question is raised before anything is sent."""
         values = {**self.defaults, "question": question, **options}
-        pipeline_id = values.pop("pipeline_id", None)
-        query = self._query(values)
         address = self.connection.address
-        if pipeline_id is not None:
-            address = _address_of(address, pipeline_id)
+        elsewhere = {name: values.pop(name) for name in ("pipeline_id", "organization") if name in values}
+        query = self._query(values)
+        if elsewhere:
+            address = _redirected(address, elsewhere)
         if not self.enabled:
             return _disabled(query)
         return self._run(clock, _endpoint.retrieve(address, query), address, query=query, timeout=query.timeout)
@@ -330,12 +331,12 @@ def checked_options(given: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None or name in _QUERY_NAMES}
 
 
-def _address_of(address: Address, pipeline_id: str) -> Address:
+def _redirected(address: Address, elsewhere: Mapping[str, str]) -> Address:
+    """The address of another pipeline or organization of the same service."""
     if address.retrieval_url is not None:
-        raise ConfigurationError("pipeline_id cannot be changed for a call when retrieval_url names the pipeline.")
-    from ._connection import checked_id
-
-    return replace(address, target=address.target._replace(pipeline_id=checked_id(pipeline_id, "pipeline_id")))
+        raise ConfigurationError(f"{next(iter(elsewhere))} cannot be changed: retrieval_url names it.")
+    ids = {name: checked_id(value, name) for name, value in elsewhere.items()}
+    return replace(address, target=address.target._replace(**ids))
 
 
 def _disabled(query: Query) -> Flow[Retrieval]:
