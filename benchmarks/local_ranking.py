@@ -3,7 +3,7 @@
     python benchmarks/local_ranking.py COLLECTION [COLLECTION …] [--minilm DIRECTORY]
 
 A COLLECTION is a directory with corpus.jsonl, queries.jsonl and qrels.tsv. `--minilm` adds a row with the model of that
-sentence-transformers directory injected (needs sentence-transformers; not a dependency).
+sentence-transformers directory injected (all-MiniLM-L6-v2: config.json, tokenizer.json, model.safetensors).
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from local_minilm import MiniLM
 
 from rage_retrievers.local import LOCAL_ORGANIZATION, LOCAL_PIPELINE, LocalService
 
@@ -113,7 +115,7 @@ def main() -> int:
         cranfield = collection.name == "cranfield"
         held &= report(f"{collection.name}, as installed", measure(collection), 0.40 if cranfield else None)
         if given.minilm:
-            injected = measure(collection, sentence_model(given.minilm))
+            injected = measure(collection, MiniLM(given.minilm))
             held &= report(f"{collection.name}, MiniLM injected", injected, 0.425 if cranfield else None)
     return 0 if held else 1
 
@@ -121,24 +123,6 @@ def main() -> int:
 def default_collections() -> list[Path]:
     home = os.environ.get("RAGE_TEST_IR")
     return [path for path in sorted(Path(home).iterdir()) if (path / "qrels.tsv").is_file()] if home else []
-
-
-def sentence_model(home: Path) -> object:
-    """A LangChain-shaped embedding over a sentence-transformers model."""
-    from importlib import import_module
-
-    model: Any = import_module("sentence_transformers").SentenceTransformer(str(home))
-
-    class Injected:
-        model_name = home.name
-
-        def embed_documents(self, texts: list[str]) -> Any:
-            return model.encode(texts, normalize_embeddings=True)
-
-        def embed_query(self, text: str) -> Any:
-            return model.encode([text], normalize_embeddings=True)[0]
-
-    return Injected()
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-CHUNK_CHARACTERS = 1200
+CHUNK_CHARACTERS = 2000
 
 
 def chunks(text: str, size: int = CHUNK_CHARACTERS, overlap: int = 0) -> list[str]:

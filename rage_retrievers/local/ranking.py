@@ -57,13 +57,26 @@ def rank(snapshot: Snapshot, embedding: Embedding, ask: Ask, reranker: Reranker 
     if snapshot.text is None or not snapshot.count or ask.limit < 1:
         return []
     search = _Search(snapshot, snapshot.text, embedding, ask)
-    pool = max(POOL, ask.limit) if ask.rerank else ask.limit
-    numbers, similarities = search.first_stage(pool)
-    relevancies = search.relevancies(numbers)
-    if ask.rerank and reranker is not None and len(numbers):
+    if not ask.rerank:
+        numbers, similarities = _best(ask.limit, *search.first_stage(ask.limit))
+        return _ranked(numbers, similarities, search.relevancies(numbers))
+    numbers, similarities = search.first_stage(max(POOL, ask.limit))
+    if reranker is None:
+        relevancies = search.relevancies(numbers)
+    else:
         numbers, similarities, relevancies = _ask_reranker(snapshot, ask, reranker, numbers, similarities)
-    order = _descending(relevancies if ask.rerank else similarities, numbers)[: ask.limit]
-    return [Ranked(int(numbers[i]), float(similarities[i]), float(relevancies[i])) for i in order]
+    order = _descending(relevancies, numbers)[: ask.limit]
+    return _ranked(numbers[order], similarities[order], relevancies[order])
+
+
+def _best(limit: int, numbers: Rows, scores: Vectors) -> tuple[Rows, Vectors]:
+    order = _descending(scores, numbers)[:limit]
+    return numbers[order], scores[order]
+
+
+def _ranked(numbers: Rows, similarities: Vectors, relevancies: Vectors) -> list[Ranked]:
+    columns = (numbers.tolist(), similarities.tolist(), relevancies.tolist())
+    return [Ranked(*row) for row in zip(*columns, strict=True)]
 
 
 class _Search:
@@ -83,6 +96,7 @@ class _Search:
         self._admitted = snapshot.admitted(ask.condition)
         self._vector = _vector(embedding, ask)
         self._cosines: Vectors | None = None
+        self._scored: tuple[Rows, Vectors] | None = None
 
     def first_stage(self, pool: int) -> tuple[Rows, Vectors]:
         """Candidates with their similarity, in no order."""
@@ -153,7 +167,15 @@ class _Search:
         return numbers[seen], scores[seen]
 
     def _text_scores(self, query: TextQuery, numbers: Rows) -> Vectors:
-        return _aligned(self._text.search(query, len(numbers), numbers.tolist()), numbers)
+        """BM25 of each passage named; the scores of the question as it stands are kept for the second stage."""
+        if query is self._plain and self._scored is not None and np.isin(numbers, self._scored[0]).all():
+            known, scores = self._scored
+            return scores[np.searchsorted(known, numbers)]
+        scores = _aligned(self._text.search(query, len(numbers), numbers.tolist()), numbers)
+        if query is self._plain:
+            order = np.argsort(numbers)
+            self._scored = numbers[order], scores[order]
+        return scores
 
     def _positive_cosines(self, numbers: Rows) -> Vectors:
         rows = self._snapshot.rows_of(numbers)

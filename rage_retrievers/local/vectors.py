@@ -2,6 +2,9 @@
 
 At 100,000 vectors of 256 dimensions one exact search takes about 4 ms, quicker to build than any approximate index and
 with nothing missed. Rows are never overwritten, so a reader that knows how many rows it may see needs no lock.
+
+Sums are taken by `vecdot`, not `dot`: BLAS starts a thread per core for each block, and where another process keeps the
+cores busy those threads wait for each other (48 ms instead of 4 on a loaded machine of two cores).
 """
 
 from __future__ import annotations
@@ -40,7 +43,7 @@ class VectorRows:
             if first >= count:
                 break
             last = min(first + BLOCK_ROWS, count)
-            np.dot(block[: last - first], question, out=scores[first:last])
+            np.vecdot(block[: last - first], question, out=scores[first:last])
         return scores
 
     def scores_of(self, question: Vectors, rows: NDArray[np.int64]) -> Vectors:
@@ -48,5 +51,5 @@ class VectorRows:
         if not len(rows):
             return np.zeros(0, dtype=np.float32)
         picked = np.stack([self._blocks[row // BLOCK_ROWS][row % BLOCK_ROWS] for row in rows.tolist()])
-        scores: Vectors = picked @ question
+        scores: Vectors = np.vecdot(picked, question)
         return scores
