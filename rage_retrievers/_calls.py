@@ -155,7 +155,9 @@ class Calls:
         connection = self.connection
         if "api_key" in options:
             connection = replace(connection, credential=Credential(options.pop("api_key")))
-        elsewhere = {name: options.pop(name) for name in ("pipeline_id", "organization") if name in options}
+        elsewhere: dict[str, str] = {
+            name: options.pop(name) for name in ("pipeline_id", "organization") if name in options
+        }
         if elsewhere:
             connection = replace(connection, address=_redirected(connection.address, elsewhere))
         listeners = tuple(options.pop("listeners", self.listeners))
@@ -167,7 +169,9 @@ class Calls:
         """The passages for a question. Whatever is wrong with the question is raised before anything is sent."""
         values = {**self.defaults, "question": question, **options}
         address = self.connection.address
-        elsewhere = {name: values.pop(name) for name in ("pipeline_id", "organization") if name in values}
+        elsewhere: dict[str, str] = {
+            name: values.pop(name) for name in ("pipeline_id", "organization") if name in values
+        }
         query = self._query(values)
         if elsewhere:
             address = _redirected(address, elsewhere)
