@@ -1,0 +1,97 @@
+"""Answers that are coded, well or badly, and answers that are too large in every way we know."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from functools import cache
+
+from .faults import Flood, Write, answer_body, chunk, http
+from .faults_case import ANSWER, LOST, FaultCase, case
+
+_SIZE = 300 * 1024 * 1024
+_BLANKS = b" " * 65_536
+
+
+def _gzip(data: bytes) -> bytes:
+    packer = zlib.compressobj(9, zlib.DEFLATED, 31)
+    return packer.compress(data) + packer.flush()
+
+
+@cache
+def _bomb(window: int) -> bytes:
+    """300 MiB of JSON, blank but for its ends, packed into about 300 KiB; 31 is gzip's window, 15 zlib's."""
+    packer = zlib.compressobj(9, zlib.DEFLATED, window)
+    parts = [packer.compress(b'{"documents": [')]
+    parts += [packer.compress(_BLANKS) for _ in range(_SIZE // len(_BLANKS))]
+    parts += [packer.compress(b"]}"), packer.flush()]
+    return b"".join(parts)
+
+
+def _coded(coding: str, data: bytes) -> Write:
+    return Write(http(200, data, ("Content-Encoding", coding)))
+
+
+def codings() -> Iterator[FaultCase]:
+    packed = _gzip(answer_body())
+    invalid = "InvalidResponseError"
+    yield case("coding/gzip", _coded("gzip", packed), outcome=ANSWER)
+    yield case("coding/gzip-upper-case", _coded("GZIP", packed), outcome=ANSWER)
+    yield case("coding/deflate", _coded("deflate", zlib.compress(answer_body())), outcome=ANSWER)
+    yield case("coding/deflate-bare", _coded("deflate", zlib.compress(answer_body(), wbits=-15)), outcome=ANSWER)
+    yield case("coding/identity", _coded("identity", answer_body()), outcome=ANSWER)
+    yield case("coding/gzip-cut", _coded("gzip", packed[:-20]), outcome=LOST)
+    yield case("coding/gzip-garbage", _coded("gzip", b"\x1f\x8b" + b"garbage" * 9), outcome=invalid)
+    yield case("coding/gzip-not-coded", _coded("gzip", answer_body()), outcome=invalid)
+    yield case("coding/gzip-wrong-sum", _coded("gzip", packed[:-8] + b"\0" * 8), outcome=invalid)
+    yield case("coding/unknown", _coded("br", b"\x0b\x02\x80"), outcome=invalid)
+    yield case("coding/twice", _coded("gzip, gzip", _gzip(packed)), outcome=(ANSWER, invalid))
+    error = http(503, _gzip(b'{"error": "no"}'), ("Content-Encoding", "gzip"))
+    yield case("coding/error-gzip", Write(error), outcome="ServerError", transient=True)
+
+
+def _packed(coding: str, window: int) -> Write:
+    return Write(lambda _: http(200, _bomb(window), ("Content-Encoding", coding)))
+
+
+def sizes() -> Iterator[FaultCase]:
+    large = "ResponseTooLargeError"
+    opening = b'{"documents": ['
+    length = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (_SIZE + len(opening))
+    chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    flood = Flood(_BLANKS, _SIZE)
+    yield case("size/body-300mb", Write(length + opening), flood, outcome=large)
+    yield case("size/body-300mb-chunks", Write(chunked + chunk(opening)), Flood(chunk(_BLANKS), _SIZE), outcome=large)
+    yield case("size/body-300mb-until-close", Write(b"HTTP/1.0 200 OK\r\n\r\n" + opening), flood, outcome=large)
+    yield case(
+        "size/error-body-300mb", Write(length.replace(b"200 OK", b"500 No")), flood, outcome=(large, "ServerError")
+    )
+    for coding, window in {"gzip": 31, "deflate": 15}.items():
+        yield case(f"size/{coding}-bomb", _packed(coding, window), outcome=large)
+    coded = chunked.replace(b"\r\n\r\n", b"\r\nContent-Encoding: gzip\r\n\r\n")
+    bomb = Write(lambda _: coded + chunk(_bomb(31)) + b"0\r\n\r\n")
+    yield case("size/gzip-bomb-chunks", bomb, outcome=large)
+    many = b'{"documents": [' + b",".join([b'{"text": ""}'] * 20_000) + b"]}"
+    yield case("size/documents-20000", Write(http(200, many)), outcome=large)
+
+
+def heads() -> Iterator[FaultCase]:
+    """Heads, trailers and chunk extensions of 300 KB, and heads without end."""
+    body = answer_body()
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n" % len(body)
+    chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    long = b"a" * 300_000
+    kinds = {
+        "header-300kb": head + b"X-Long: " + long + b"\r\n\r\n" + body,
+        "headers-300kb": head + b"X-Many: 0123456789\r\n" * 15_000 + b"\r\n" + body,
+        "header-name-300kb": head + long + b": b\r\n\r\n" + body,
+        "reason-300kb": b"HTTP/1.1 200 " + long + b"\r\nContent-Length: %d\r\n\r\n" % len(body) + body,
+        "trailer-300kb": chunked + chunk(body) + b"0\r\nX-Long: " + long + b"\r\n\r\n",
+        "chunk-extension-300kb": chunked + b"%x;" % len(body) + long + b"\r\n" + body + b"\r\n0\r\n\r\n",
+    }
+    refused = ("ResponseTooLargeError", "InvalidResponseError", LOST)
+    for name, data in kinds.items():
+        yield case(f"size/{name}", Write(data), outcome=refused)
+    many, garbage = Flood(b"X-Many: 0123456789\r\n" * 3_000, _SIZE), Flood(b"garbage " * 8_000, _SIZE)
+    yield case("size/endless-headers", Write(head), many, outcome=refused)
+    yield case("size/endless-garbage", garbage, outcome=refused)

@@ -1,0 +1,92 @@
+"""Every fault in the catalogue against both HTTP engines: one attempt, one outcome, in time, and no secret told."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Iterator
+
+import pytest
+
+from rage_retrievers.errors import ConnectionFailedError, RageError
+from rage_retrievers.testing import FAULTS, Close, Fault, FaultCase, FaultServer, Reset, answer, refused_url
+from testing.engines import QUESTION, TOKEN, WORLDS, Ask
+
+GRACE = 0.25
+
+
+@pytest.fixture(params=sorted(WORLDS))
+def ask(request: pytest.FixtureRequest) -> Iterator[Ask]:
+    with WORLDS[request.param]() as one:
+        yield one
+
+
+def attempt(ask: Ask, url: str, timeout: float) -> RageError | None:
+    """Ask once; give the typed error, or None for the right answer. Anything else fails the test."""
+    started = time.monotonic()
+    error: RageError | None = None
+    try:
+        retrieval = ask(url, timeout)
+    except RageError as raised:
+        error = raised
+    else:
+        assert all(isinstance(document.text, str) for document in retrieval.documents)
+    assert time.monotonic() - started <= timeout + GRACE
+    return error
+
+
+def ends_its_connection(case: FaultCase) -> bool:
+    assert isinstance(case.script, Fault)
+    return isinstance(case.script.steps[-1], Close | Reset)
+
+
+@pytest.mark.parametrize("case", FAULTS.values(), ids=FAULTS.keys())
+def test_each_fault_has_its_outcome(ask: Ask, case: FaultCase) -> None:
+    """The right answer or the right typed error, within the deadline, without the token, at one origin alone."""
+    timeout = 0.4 if "DeadlineExceededError" in case.outcomes else 3.0
+    with FaultServer(case.script) as server:
+        error = attempt(ask, server.url, timeout)
+        assert case.allows(error), f"{error!r}, transient={getattr(error, 'transient', None)}"
+        assert {request.port for request in server.requests} <= {server.port}
+        assert len(server.requests) <= 1
+    if error is not None:
+        told = "".join(traceback.format_exception(error)) + repr(error) + repr(error.__dict__)
+        assert TOKEN not in told
+        assert QUESTION not in told
+
+
+@pytest.mark.parametrize("case", FAULTS.values(), ids=FAULTS.keys())
+def test_a_fault_does_not_poison_the_next_call(ask: Ask, case: FaultCase) -> None:
+    """Whatever the fault left on the connection, the next call to a healthy service gets its own right answer."""
+    timeout = 0.1 if "DeadlineExceededError" in case.outcomes else 3.0
+    with FaultServer(case.script) as server:
+        attempt(ask, server.url, timeout)
+        if ends_its_connection(case):
+            assert server.wait_until_idle()
+        server.play(answer(documents=3))
+        retrieval = ask(server.url, 3.0)
+    assert (retrieval.question, len(retrieval)) == (QUESTION, 3)
+
+
+def test_a_server_that_closes_idle_connections_is_answered_each_time(ask: Ask) -> None:
+    """A connection that the server has closed is noticed before it is used."""
+    with FaultServer(FAULTS["connection/closes-when-idle"].script) as server:
+        for _ in range(3):
+            assert len(ask(server.url)) == 5
+            assert server.wait_until_idle()
+        assert server.connections == 3
+
+
+def test_healthy_calls_share_a_connection(ask: Ask) -> None:
+    """A right answer leaves its connection to the next call."""
+    with FaultServer(answer()) as server:
+        for _ in range(5):
+            ask(server.url)
+        assert (server.connections, len(server.requests)) == (1, 5)
+
+
+def test_a_refused_connection_is_a_connection_that_failed(ask: Ask) -> None:
+    """Nothing listens: the error says so, and trying again may help."""
+    error = attempt(ask, refused_url(), 3.0)
+    assert type(error) is ConnectionFailedError
+    assert error.transient
