@@ -11,7 +11,7 @@ from .errors import InvalidResponseError
 def read_json(body: bytes) -> Any:
     """The JSON value in `body`; lone surrogates become U+FFFD, so that every text can be encoded again."""
     try:
-        value = json.loads(body.decode("utf-8-sig"))
+        value = json.loads(body.decode("utf-8-sig"), parse_int=_whole)
         return _mended(value) if b"\\u" in body else value
     except UnicodeDecodeError:
         problem = "it is not valid UTF-8"
@@ -20,6 +20,14 @@ def read_json(body: bytes) -> Any:
     except ValueError:
         problem = "it is not JSON, or it was cut short" if body.strip() else "it is empty"
     raise InvalidResponseError(f"The answer cannot be used: {problem}.")
+
+
+def _whole(digits: str) -> int | str:
+    """A whole number, or its digits where it has more than Python turns into a number (4,300 by default)."""
+    try:
+        return int(digits)
+    except ValueError:
+        return digits
 
 
 def _mended(value: Any) -> Any:

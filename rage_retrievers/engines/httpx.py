@@ -128,7 +128,10 @@ class HttpxEngine:
             if failure is None:
                 raise
         else:
-            self._lanes.give_back(origin, lane)
+            if _has_leftovers(lane.transport):
+                lane.transport.close()
+            else:
+                self._lanes.give_back(origin, lane)
             return answer(response.status_code, headers, body, max_bytes)
         raise failure
 
@@ -205,7 +208,10 @@ class AsyncHttpxEngine:
             if failure is None:
                 raise
         else:
-            lanes.give_back(origin, transport)
+            if _has_leftovers(transport):
+                await _discard(transport)
+            else:
+                lanes.give_back(origin, transport)
             return answer(response.status_code, headers, body, max_bytes)
         raise failure
 
@@ -232,6 +238,15 @@ async def _acollect(stream: httpx.AsyncByteStream, max_bytes: int) -> bytes:
             raise too_large(max_bytes)
         parts.append(chunk)
     return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _has_leftovers(transport: httpx.HTTPTransport | httpx.AsyncHTTPTransport) -> bool:
+    """Whether the server sent more than its answer: httpcore would take those bytes for the next call's answer."""
+    for connection in transport._pool.connections:
+        state: Any = getattr(getattr(connection, "_connection", None), "_h11_state", None)
+        if state is not None and state.trailing_data[0]:
+            return True
+    return False
 
 
 def _written(request: WireRequest, timeout: float) -> httpx.Request:
