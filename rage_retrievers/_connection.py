@@ -17,7 +17,7 @@ from ._endpoint import ENVIRONMENTS, Address
 from ._flow import Flow
 from ._world import as_ask
 from .engines import Engines, embedded, engines_named
-from .errors import ConfigurationError
+from .errors import ConfigurationError, RageError
 from .models import Target
 
 if TYPE_CHECKING:
@@ -62,7 +62,15 @@ class Credential:
         """The token; asks for it where that is needed."""
         if self._token is None:
             assert self._source is not None  # a fixed token is kept from the start
-            self._keep((yield as_ask(self._source)))
+            try:
+                token = yield as_ask(self._source)
+            except RageError:
+                raise
+            except Exception as error:
+                raise ConfigurationError(
+                    f"api_key could not be had: the function that returns it raised {type(error).__name__}."
+                ) from error
+            self._keep(token)
         assert self._token is not None  # _keep refuses what is no token
         return self._token
 

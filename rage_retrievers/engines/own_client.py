@@ -13,7 +13,7 @@ import httpx
 from .._flow import WireRequest, WireResponse
 from ..errors import RageError
 from ._answer import answer, check_length, collect, deadline_passed
-from .httpx import _acollect, _failure, _headers, _written
+from .httpx import _acollect, _failure, _headers
 
 
 class OwnClientEngine:
@@ -53,7 +53,7 @@ class OwnClientEngine:
 
     def _perform(self, request: WireRequest, timeout: float, max_bytes: int) -> WireResponse:
         deadline = time.monotonic() + timeout
-        response = self._client.send(_written(request, timeout), stream=True, follow_redirects=False)
+        response = self._client.send(_through(self._client, request, timeout), stream=True, follow_redirects=False)
         try:
             headers = _headers(response)
             check_length(headers, max_bytes)
@@ -64,6 +64,14 @@ class OwnClientEngine:
 
     def close(self) -> None:
         """Nothing: the client is the caller's."""
+
+
+def _through(client: httpx.Client | httpx.AsyncClient, request: WireRequest, timeout: float) -> httpx.Request:
+    """The request as the client builds it, with the headers and cookies that its owner gave it; ours win."""
+    headers = [("accept-encoding", "gzip"), *request.headers]
+    return client.build_request(
+        request.method, request.url, headers=headers, content=request.body or None, timeout=timeout
+    )
 
 
 def _until(deadline: float, chunks: Iterator[bytes], request: WireRequest, timeout: float) -> Iterator[bytes]:
@@ -93,7 +101,9 @@ class AsyncOwnClientEngine:
         raise failure
 
     async def _perform(self, request: WireRequest, timeout: float, max_bytes: int) -> WireResponse:
-        response = await self._client.send(_written(request, timeout), stream=True, follow_redirects=False)
+        response = await self._client.send(
+            _through(self._client, request, timeout), stream=True, follow_redirects=False
+        )
         try:
             headers = _headers(response)
             check_length(headers, max_bytes)

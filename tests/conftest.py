@@ -1,0 +1,50 @@
+"""What every test stands on: no network but loopback, no settings of the machine, no state of an earlier test."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from rage_retrievers.resilience.pipeline import shared_homes
+
+_LOCAL_NAMES = {None, "", "localhost", b"localhost"}
+
+
+def _refuse_the_network(event: str, arguments: tuple[object, ...]) -> None:
+    if event == "socket.connect":
+        address = arguments[1]
+        host = address[0] if isinstance(address, tuple) else None
+    elif event == "socket.getaddrinfo":
+        host = arguments[0]
+    else:
+        return
+    if host in _LOCAL_NAMES or str(host).endswith(".localhost"):
+        return
+    text = host.decode() if isinstance(host, bytes) else str(host)
+    try:
+        local = ipaddress.ip_address(text).is_loopback
+    except ValueError:
+        local = False
+    if not local:
+        raise RuntimeError(f"a test reached for the network: {text}")
+
+
+sys.addaudithook(_refuse_the_network)
+
+
+@pytest.fixture(autouse=True)
+def _clean_slate(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    for name in os.environ:
+        if name.startswith(("VECTORIZE_", "RAGE_")) and name not in {"RAGE_TEST_IR", "RAGE_CACHE_DIR"}:
+            monkeypatch.delenv(name)
+    # A .env of the working directory is read, so tests work in an empty one.
+    (tmp_path / "cwd").mkdir()
+    monkeypatch.chdir(tmp_path / "cwd")
+    shared_homes._homes.clear()
+    yield
+    shared_homes._homes.clear()

@@ -1,0 +1,394 @@
+"""What every call keeps, whichever client makes it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from core.conftest import ANSWER, OPTIONS, Side
+from rage_retrievers import (
+    ConfigurationError,
+    DeadlineExceededError,
+    Pipeline,
+    ResearchEvent,
+    ResearchFailedError,
+    ServerError,
+    UnauthorizedError,
+)
+from rage_retrievers._calls import Calls
+from rage_retrievers.observability.events import Event
+from rage_retrievers.testing.world import SILENCE, Reply
+
+GATEWAY = "https://client.app.vectorize.io/api/gateways/service/org-9/aip-9/retrieve"
+
+
+class Heard:
+    """A listener that remembers."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+
+    def on_event(self, event: Event, /) -> None:
+        self.events.append(event)
+
+
+def body(side: Side) -> dict[str, Any]:
+    """The body of the last request."""
+    read = json.loads(side.requests[-1].body)
+    assert isinstance(read, dict)
+    return read
+
+
+def test_a_question_becomes_one_request_of_the_protocol(side: Side) -> None:
+    """A retrieval posts the question, always says whether to rerank, and sends nothing that is empty."""
+    answer = side.retrieve(side.calls(), "What?", metadata_filters=[], context={"messages": []})
+    (request,) = side.requests
+    assert (request.method, request.url) == (
+        "POST",
+        "https://api.vectorize.io/v1/org/org-1/pipelines/aip-1/retrieval",
+    )
+    assert dict(request.headers)["authorization"] == "Bearer planted-token"
+    assert body(side) == {"question": "What?", "numResults": 5, "rerank": False}
+    assert [document.id for document in answer.documents] == ["d-1"]
+    assert (answer.attempts, answer.ordered_by) == (1, "similarity")
+
+
+@pytest.mark.parametrize(
+    ("client", "call", "sent"),
+    [
+        ({"rerank": True}, {"rerank": False}, {"rerank": False}),
+        ({"num_results": 9}, {"num_results": 1}, {"numResults": 1}),
+        ({"metadata_filters": [{"year": [1]}]}, {"metadata_filters": []}, {}),
+        ({"metadata_filters": [{"year": [1]}]}, {"metadata_filters": None}, {}),
+        ({"metadata_filters": {"year": [1], "b": [2]}}, {}, {"metadata-filters": [{"year": [1]}, {"b": [2]}]}),
+        ({"advanced_query": {"mode": "text"}}, {"advanced_query": None}, {}),
+        ({}, {"advanced_query": {"mode": "hybrid", "text_fields": ["a"]}},
+         {"advanced-query": {"mode": "hybrid", "text-fields": ["a"]}}),
+        ({}, {"context": [{"role": "user", "content": "Hi"}]},
+         {"context": {"messages": [{"role": "user", "content": "Hi"}]}}),
+    ],
+)  # fmt: skip
+def test_what_a_call_says_wins_whatever_its_value(
+    side: Side, client: dict[str, Any], call: dict[str, Any], sent: dict[str, Any]
+) -> None:
+    """False, [], None and 1 of a call take the place of the client's values."""
+    side.retrieve(side.calls(**client), **call)
+    expected = {"question": "What?", "numResults": 5, "rerank": False, **sent}
+    if "num_results" in client and "numResults" not in sent:
+        expected["numResults"] = client["num_results"]
+    assert body(side) == expected
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"num_results": 0}, "num_results = 0"),
+        ({"num_results": 1.5}, "num_results = 1.5"),
+        ({"num_results": True}, "num_results = True"),
+        ({"rerank": "yes"}, "rerank = 'yes'"),
+        ({"metadata_filters": "year"}, "metadata_filters = 'year'"),
+        ({"metadata_filters": [1]}, "metadata_filters = [1]"),
+        ({"metadata_filters": [{"year": [float("nan")]}]}, "cannot be written as JSON"),
+        ({"context": {"messages": [{"role": "user"}]}}, "context of type dict"),
+        ({"advanced_query": {"mode": "magic"}}, "advanced_query"),
+        ({"min_score": float("nan")}, "min_score = nan"),
+        ({"timeout": 0}, "timeout = 0"),
+        ({"pipeline_id": ""}, "pipeline_id = ''"),
+        ({"pipeline_id": "a b"}, "pipeline_id = 'a b'"),
+    ],
+)
+def test_bad_input_is_refused_before_anything_is_sent(side: Side, options: dict[str, Any], named: str) -> None:
+    """A wrong option is a ConfigurationError that names the field and the value, and no request is made."""
+    with pytest.raises(ConfigurationError) as caught:
+        side.retrieve(side.calls(), **options)
+    assert named in str(caught.value)
+    assert side.requests == []
+
+
+@pytest.mark.parametrize("question", ["", "  \n", None, 7])
+def test_a_question_must_ask_something(side: Side, question: Any) -> None:
+    """An empty question, or none, is refused; the message does not repeat it."""
+    with pytest.raises(ConfigurationError, match="question of type"):
+        side.retrieve(side.calls(), question)
+    assert side.requests == []
+
+
+@pytest.mark.parametrize(
+    ("given", "near"), [("metadataFilters", "metadata_filters"), ("numResults", "num_results"), ("reranking", "rerank")]
+)
+def test_an_unknown_keyword_is_an_error_with_the_nearest_name(side: Side, given: str, near: str) -> None:
+    """A mistyped option never vanishes: in the call and in the client it is a TypeError."""
+    with pytest.raises(TypeError, match=f"{given}.*{near}"):
+        side.retrieve(side.calls(), "What?", **{given: 1})
+    with pytest.raises(TypeError, match=f"{given}.*{near}"):
+        side.calls(**{given: 1})
+    assert side.requests == []
+
+
+@pytest.mark.parametrize(
+    ("environment", "base"),
+    [
+        ("prod", "https://api.vectorize.io/v1"),
+        ("staging", "https://api-staging.vectorize.io/v1"),
+        ("dev", "https://api-dev.vectorize.io/v1"),
+        ("local", "http://localhost:3000/api"),
+    ],
+)
+def test_environments_have_the_vendors_addresses(side: Side, environment: str, base: str) -> None:
+    """`environment` chooses the address; on local the token is sent as x-lambda-api-key too."""
+    side.retrieve(side.calls(environment=environment))
+    assert side.requests[0].url.startswith(f"{base}/org/org-1/")
+    lambda_key = dict(side.requests[0].headers).get("x-lambda-api-key")
+    assert lambda_key == ("planted-token" if environment == "local" else None)
+
+
+def test_the_older_gateway_takes_a_bare_token_and_may_wrap_its_answer(side: Side) -> None:
+    """A full retrieval URL is posted to as it is, without Bearer, and a wrapped answer is unwrapped."""
+    wrapped = json.dumps({"record": {"value": ANSWER.body.decode()}}).encode()
+    side.answers(Reply(body=wrapped))
+    calls = Calls.make({"api_key": "planted-token", "retrieval_url": GATEWAY})
+    answer = side.retrieve(calls)
+    assert side.requests[0].url == GATEWAY
+    assert dict(side.requests[0].headers)["authorization"] == "planted-token"
+    assert answer.documents[0].text == "A passage."
+    for operation in (calls.pipeline, lambda clock: calls.deep_research(clock, "Why?", {})):
+        with pytest.raises(ConfigurationError, match="retrieval_url"):
+            side.run(operation)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://example.com/v1", "ftp://example.com", "example.com/v1", "https://", "https://user:hunter2@example.com/v1",
+     "https://example.com/v1?x=hunter2", "https://exa mple.com", "local:", "https://example.com:port/v1"],
+)  # fmt: skip
+def test_an_address_that_would_expose_the_token_is_refused(side: Side, url: str) -> None:
+    """Only https, or http on this machine, carries a token; the message holds no password of the address."""
+    with pytest.raises(ConfigurationError) as caught:
+        side.calls(base_url=url)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_plain_http_to_another_machine_needs_the_users_word(side: Side) -> None:
+    """allow_insecure=True is the way to say so."""
+    side.retrieve(side.calls(base_url="http://example.com/v1", allow_insecure=True))
+    assert side.requests[0].url.startswith("http://example.com/v1/org/")
+
+
+@pytest.mark.parametrize("missing", ["api_key", "organization", "pipeline_id"])
+def test_what_is_missing_is_named_with_its_variable(missing: str) -> None:
+    """A client without token, organization or pipeline is refused, and told which variable would give it."""
+    options = {name: value for name, value in OPTIONS.items() if name != missing}
+    variable = {"organization": "VECTORIZE_ORGANIZATION_ID"}.get(missing, f"VECTORIZE_{missing.upper()}")
+    with pytest.raises(ConfigurationError, match=f"{missing} is missing.*{variable}"):
+        Calls.make(options)
+
+
+@pytest.mark.parametrize("token", ["", " ", "a b", "a\nb", "tök"])
+def test_a_malformed_token_is_refused_without_being_shown(token: str) -> None:
+    """A token with spaces or control characters cannot forge a header, and is not repeated."""
+    with pytest.raises(ConfigurationError) as caught:
+        Calls.make({**OPTIONS, "api_key": token})
+    assert not token.strip() or token not in str(caught.value)
+
+
+def test_a_token_may_come_in_every_form(side: Side) -> None:
+    """A text with a trailing newline, a SecretStr, a function and an async function all give the header."""
+
+    async def asked() -> str:
+        return "planted-token"
+
+    for key in ("planted-token\n", SecretStr("planted-token"), lambda: "planted-token", asked):
+        side.retrieve(side.calls(api_key=key))
+        assert dict(side.requests[-1].headers)["authorization"] == "Bearer planted-token"
+
+
+def test_a_refused_token_is_asked_for_once_more(side: Side) -> None:
+    """After a 401 a function is asked again and the call goes on; a second 401 is the error."""
+    tokens = iter(["old", "new", "newer"])
+    calls = side.calls(api_key=lambda: next(tokens))
+    side.answers(401)
+    assert side.retrieve(calls).attempts == 2
+    assert [dict(request.headers)["authorization"] for request in side.requests] == ["Bearer old", "Bearer new"]
+    side.answers(401, 401)
+    with pytest.raises(UnauthorizedError):
+        side.retrieve(calls)
+    assert len(side.requests) == 4
+
+
+def test_a_fixed_token_that_is_refused_is_not_sent_again(side: Side) -> None:
+    """A 401 for a token that cannot change is final."""
+    side.answers(401)
+    with pytest.raises(UnauthorizedError):
+        side.retrieve(side.calls())
+    assert len(side.requests) == 1
+
+
+def test_a_token_function_that_fails_is_a_typed_error(side: Side) -> None:
+    """What the user's function raises is the cause of a ConfigurationError, and nothing is sent."""
+
+    def broken() -> str:
+        raise OSError("vault sealed")
+
+    with pytest.raises(ConfigurationError, match="api_key") as caught:
+        side.retrieve(side.calls(api_key=broken))
+    assert isinstance(caught.value.__cause__, OSError)
+    assert side.requests == []
+
+
+def test_the_token_is_in_no_text(side: Side) -> None:
+    """No repr of what a client is made of, and no error, holds the token."""
+    calls = side.calls()
+    side.answers(503, 503, 503)
+    with pytest.raises(ServerError) as caught:
+        side.retrieve(calls)
+    texts = [repr(calls), repr(calls.connection), repr(side.requests[0]), repr(caught.value), str(caught.value)]
+    assert not [text for text in texts if "planted-token" in text]
+
+
+def test_attempts_and_elapsed_are_told(side: Side) -> None:
+    """A retried answer says how many requests and how many seconds it took."""
+    side.answers(503, Reply(body=ANSWER.body, after=0.4))
+    answer = side.retrieve(side.calls())
+    assert answer.attempts == 2
+    assert answer.elapsed == pytest.approx(0.1 + 0.4)
+    assert side.world.trace == ["send", 0.1, "send"]
+
+
+def test_the_deadline_of_a_call_wins_over_the_clients(side: Side) -> None:
+    """A silent service costs exactly the call's own timeout."""
+    side.answers(SILENCE)
+    with pytest.raises(DeadlineExceededError):
+        side.retrieve(side.calls(timeout=30), timeout=0.25)
+    assert side.world.now == pytest.approx(0.25)
+
+
+def test_a_timeout_holds_without_a_deadline_policy(side: Side) -> None:
+    """A pipeline without a Deadline still honours the timeout of a call."""
+    side.answers(SILENCE)
+    with pytest.raises(DeadlineExceededError):
+        side.retrieve(side.calls(resilience=Pipeline()), timeout=0.25)
+
+
+def test_least_scores_follow_the_scale_that_orders_the_list(side: Side, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A least similarity never judges relevancies, nor the other way round; a call's 0.0 wins."""
+    monkeypatch.setenv("RAGE_MIN_SIMILARITY_SCORE", "0.6")
+    monkeypatch.setenv("RAGE_MIN_RELEVANCE_SCORE", "0.2")
+    calls = side.calls()
+    assert len(side.retrieve(calls)) == 0
+    assert len(side.retrieve(calls, rerank=True)) == 1
+    assert len(side.retrieve(calls, min_score=0.0)) == 1
+
+
+def test_switched_off_retrieval_says_so(side: Side, monkeypatch: pytest.MonkeyPatch) -> None:
+    """RAGE_ENABLED=false sends nothing and answers an empty list that says it was disabled."""
+    monkeypatch.setenv("RAGE_ENABLED", "false")
+    answer = side.retrieve(side.calls())
+    assert (len(answer), answer.degraded, answer.attempts, side.requests) == (0, "disabled", 0, [])
+
+
+def test_a_call_can_go_to_another_pipeline(side: Side) -> None:
+    """pipeline_id and organization of a call change the address of that call alone."""
+    calls = side.calls()
+    side.retrieve(calls, pipeline_id="aip/2", organization="org-2")
+    side.retrieve(calls)
+    assert [request.url.split("/v1/")[1] for request in side.requests] == [
+        "org/org-2/pipelines/aip%2F2/retrieval",
+        "org/org-1/pipelines/aip-1/retrieval",
+    ]
+
+
+def test_options_make_a_changed_copy(side: Side) -> None:
+    """with_options changes the copy and leaves the original; what is fixed at the start is refused."""
+    calls = side.calls()
+    changed = calls.with_options({"num_results": 2, "timeout": 3.0, "api_token": "other"})
+    side.retrieve(changed)
+    assert body(side)["numResults"] == 2
+    assert dict(side.requests[-1].headers)["authorization"] == "Bearer other"
+    side.retrieve(calls)
+    assert body(side)["numResults"] == 5
+    with pytest.raises(ConfigurationError, match="base_url is fixed"):
+        calls.with_options({"base_url": "https://example.com"})
+
+
+def test_events_tell_the_story_of_a_call(side: Side) -> None:
+    """A listener hears each attempt, the pause between them and one completion, all with one call id."""
+    heard = Heard()
+    side.answers(503)
+    side.retrieve(side.calls(listeners=[heard]))
+    assert [event.name for event in heard.events] == [
+        "call.started",
+        "attempt.started",
+        "attempt.failed",
+        "retry.scheduled",
+        "attempt.started",
+        "attempt.succeeded",
+        "call.completed",
+    ]
+    assert len({event.call_id for event in heard.events}) == 1
+
+
+def research_script(*answers: dict[str, Any] | int) -> list[Reply | int]:
+    """Replies to the start of a research and to its polls."""
+    return [a if isinstance(a, int) else Reply(body=json.dumps(a).encode()) for a in answers]
+
+
+READY = {"ready": True, "data": {"success": True, "markdown": "# Report"}}
+
+
+def test_deep_research_polls_until_it_is_ready(side: Side) -> None:
+    """The report comes back after as many polls as it takes; progress tells of each."""
+    side.answers(*research_script({"researchId": "r-1"}, {"ready": False}, 503, READY))
+    told: list[ResearchEvent] = []
+    options = {"poll_every": 5.0, "web_search": True, "on_progress": told.append}
+    research = side.run(lambda clock: side.calls().deep_research(clock, "Why?", options))  # type: ignore[arg-type]
+    assert (research.markdown, research.research_id) == ("# Report", "r-1")
+    assert [(event.polls, event.ready) for event in told] == [(1, False), (2, True)]
+    assert side.world.trace == ["send", "send", 5.0, "send", 0.1, "send"]
+    assert json.loads(side.requests[0].body) == {"query": "Why?", "webSearch": True}
+    assert side.requests[1].method == "GET"
+    assert side.requests[1].url.endswith("/pipelines/aip-1/deep-research/r-1")
+
+
+def test_a_research_is_started_once(side: Side) -> None:
+    """A failed start is not repeated: it may have begun a research that is paid for."""
+    side.answers(503)
+    with pytest.raises(ServerError):
+        side.run(lambda clock: side.calls().deep_research(clock, "Why?", {}))
+    assert len(side.requests) == 1
+
+
+def test_a_failed_research_is_a_typed_error(side: Side) -> None:
+    """The service's reason and the research's id are on the error."""
+    side.answers(
+        *research_script({"researchId": "r-1"}, {"ready": True, "data": {"success": False, "error": "no sources"}})
+    )
+    with pytest.raises(ResearchFailedError, match="no sources") as caught:
+        side.run(lambda clock: side.calls().deep_research(clock, "Why?", {}))
+    assert caught.value.research_id == "r-1"
+
+
+def test_deep_research_ends_at_its_deadline(side: Side) -> None:
+    """A research that never gets ready ends after `timeout` seconds, not later."""
+    side.answers(*research_script({"researchId": "r-1"}, *[{"ready": False}] * 50))
+    with pytest.raises(DeadlineExceededError, match="r-1"):
+        side.run(lambda clock: side.calls().deep_research(clock, "Why?", {"timeout": 7.0, "poll_every": 2.0}))
+    assert side.world.now == pytest.approx(7.0)
+
+
+@pytest.mark.parametrize("options", [{"timeout": 0}, {"poll_every": -1}, {"timeout": float("inf")}])
+def test_research_options_are_checked(side: Side, options: dict[str, Any]) -> None:
+    """A time that is no positive number of seconds is refused before anything is sent."""
+    with pytest.raises(ConfigurationError, match=next(iter(options))):
+        side.run(lambda clock: side.calls().deep_research(clock, "Why?", options))  # type: ignore[arg-type]
+    assert side.requests == []
+
+
+def test_pipeline_status_is_a_probe(side: Side) -> None:
+    """The status is asked with GET, and an unknown status reaches the caller."""
+    side.answers(Reply(body=b'{"message":"ok","data":{"id":"aip-1","status":"IDLE","documentCount":3}}'))
+    status = side.run(side.calls().pipeline)
+    assert (status.id, status.status, status.document_count, status.answers) == ("aip-1", "IDLE", 3, True)
+    assert (side.requests[0].method, side.requests[0].body) == ("GET", b"")

@@ -1,0 +1,202 @@
+"""Both clients over real HTTP on loopback, and over the embedded pipeline."""
+
+from __future__ import annotations
+
+import asyncio
+import pickle
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from rage_retrievers import (
+    AsyncVectorizeClient,
+    ConfigurationError,
+    ConnectionFailedError,
+    Retrieval,
+    StatusError,
+    VectorizeClient,
+)
+from rage_retrievers.testing import FaultServer, answer, delay, refused_url, status
+
+OPTIONS: dict[str, Any] = {"api_key": "planted-token", "organization": "org-1", "pipeline_id": "aip-1"}
+
+
+@pytest.fixture
+def server() -> Iterator[FaultServer]:
+    """A server that answers three documents to every question."""
+    with FaultServer(answer(documents=3)) as server:
+        yield server
+
+
+def blocking(url: str, question: str, **options: Any) -> Retrieval:
+    """One retrieval in blocking code."""
+    with VectorizeClient(base_url=url, **OPTIONS) as client:
+        return client.retrieve(question, **options)
+
+
+def in_asyncio(url: str, question: str, **options: Any) -> Retrieval:
+    """One retrieval in asyncio."""
+
+    async def main() -> Retrieval:
+        async with AsyncVectorizeClient(base_url=url, **OPTIONS) as client:
+            return await client.retrieve(question, **options)
+
+    return asyncio.run(main())
+
+
+@pytest.mark.parametrize("ask", [blocking, in_asyncio])
+def test_a_question_is_answered_over_http(server: FaultServer, ask: Any) -> None:
+    """The documents of a real answer arrive, with the same request on the wire from both clients."""
+    retrieval = ask(server.url, "What?", rerank=True, num_results=2)
+    assert len(retrieval) == 3
+    (request,) = server.requests
+    assert (request.method, request.path) == ("POST", "/v1/org/org-1/pipelines/aip-1/retrieval")
+    assert request.body == b'{"question":"What?","numResults":2,"rerank":true}'
+
+
+@pytest.mark.parametrize("ask", [blocking, in_asyncio])
+def test_a_refused_connection_is_a_typed_error(ask: Any) -> None:
+    """Nobody listening is a ConnectionFailedError whose text and chain hold no token."""
+    with pytest.raises(ConnectionFailedError) as caught:
+        ask(refused_url(), "What?", timeout=1.0)
+    link: BaseException | None = caught.value
+    while link is not None:
+        assert "planted-token" not in f"{link!r}"
+        link = link.__cause__ or link.__context__
+
+
+@pytest.mark.parametrize("ask", [blocking, in_asyncio])
+def test_a_redirect_is_not_followed(ask: Any) -> None:
+    """The token goes to no other origin; the error says what to change."""
+    with (
+        FaultServer(answer()) as elsewhere,
+        FaultServer(status(307, None, ("location", elsewhere.url))) as server,
+    ):
+        with pytest.raises(StatusError, match="redirects are not followed"):
+            ask(server.url, "What?")
+        assert elsewhere.requests == []
+
+
+def test_connections_are_kept_alive(server: FaultServer) -> None:
+    """A second question uses the first one's connection, in either world."""
+    with VectorizeClient(base_url=server.url, **OPTIONS) as client:
+        for _ in range(5):
+            client.retrieve("What?")
+    assert len(server.requests) == 5
+    assert server.connections == 1
+
+
+def test_a_client_is_shared_by_threads() -> None:
+    """Concurrent questions of one client each get their own answer, over as many connections as threads."""
+    with FaultServer(delay(0.02, answer())) as server, VectorizeClient(base_url=server.url, **OPTIONS) as client:
+        answers: list[Retrieval] = []
+        threads = [threading.Thread(target=lambda: answers.append(client.retrieve("What?"))) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(answers) == 8
+        assert server.connections <= 8
+
+
+def test_an_async_client_outlives_an_event_loop(server: FaultServer) -> None:
+    """Two asyncio.run in a row work with one client, though a connection belongs to one loop."""
+    client = AsyncVectorizeClient(base_url=server.url, **OPTIONS)
+
+    async def ask() -> int:
+        return len(await client.retrieve("What?"))
+
+    assert [asyncio.run(ask()), asyncio.run(ask())] == [3, 3]
+    asyncio.run(client.aclose())
+
+
+def test_cancelled_calls_leave_no_connection_and_break_nothing() -> None:
+    """Cancelling many questions in flight leaves the client as good as before."""
+    with FaultServer(lambda n: delay(30, answer()) if n < 50 else answer()) as server:
+
+        async def main() -> int:
+            async with AsyncVectorizeClient(base_url=server.url, **OPTIONS) as client:
+                tasks = [asyncio.create_task(client.retrieve("What?")) for _ in range(50)]
+                while len(server.requests) < 50:
+                    await asyncio.sleep(0.01)
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+                assert all(task.cancelled() for task in tasks)
+                healthy = await asyncio.gather(*(client.retrieve("What?") for _ in range(10)))
+                while server.open_connections > 10:  # the server sees the closing a moment later
+                    await asyncio.sleep(0.01)
+                return len(healthy)
+
+        assert asyncio.run(main()) == 10
+
+
+def test_your_own_http_client_is_used_and_never_closed(server: FaultServer) -> None:
+    """Requests go through the user's client, with its headers, and closing ours leaves it open."""
+    with httpx.Client(headers={"x-mine": "yes"}) as own:
+        with VectorizeClient(http_client=own, base_url=server.url, **OPTIONS) as client:
+            assert len(client.retrieve("What?")) == 3
+        assert not own.is_closed
+    assert server.requests[0].headers["x-mine"] == "yes"
+
+    async def main() -> None:
+        async with httpx.AsyncClient(headers={"x-mine": "too"}) as own:
+            async with AsyncVectorizeClient(http_client=own, base_url=server.url, **OPTIONS) as client:
+                assert len(await client.retrieve("What?")) == 3
+            assert not own.is_closed
+
+    asyncio.run(main())
+    assert server.requests[1].headers["x-mine"] == "too"
+
+
+def test_a_closed_client_says_so(server: FaultServer) -> None:
+    """A client that was closed refuses further questions with a typed error."""
+    client = VectorizeClient(base_url=server.url, **OPTIONS)
+    client.close()
+    client.close()
+    with pytest.raises(ConfigurationError, match="closed"):
+        client.retrieve("What?")
+
+
+def test_a_client_shows_no_token_and_is_not_pickled(server: FaultServer) -> None:
+    """repr names the pipeline alone; pickling is refused rather than done without the token."""
+    client = VectorizeClient(base_url=server.url, **OPTIONS)
+    assert "planted-token" not in repr(client)
+    assert "aip-1" in repr(client)
+    with pytest.raises(TypeError):
+        pickle.dumps(client)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Two documents, and a cache directory of the test's own."""
+    monkeypatch.setenv("RAGE_CACHE_DIR", str(tmp_path / "cache"))
+    docs = tmp_path / "docs"
+    docs.mkdir()
+    (docs / "retry.md").write_text("# Retry\n\nA failed request is tried again after a pause with full jitter.\n")
+    (docs / "fruit.txt").write_text("Apples and pears grow on trees in the orchard.\n")
+    return docs
+
+
+@pytest.mark.parametrize("ask", [blocking, in_asyncio])
+def test_the_embedded_pipeline_needs_no_account(folder: Path, ask: Any) -> None:
+    """base_url="local:FOLDER" answers from the folder's documents, best first."""
+    retrieval = ask(f"local:{folder}", "orchard trees")
+    assert retrieval.documents[0].source == "fruit.txt"
+
+
+def test_an_embedded_pipeline_needs_neither_token_nor_ids(folder: Path) -> None:
+    """Without key, organization and pipeline the folder still answers, and so does its status."""
+    with VectorizeClient(base_url=f"local:{folder}") as client:
+        assert client.retrieve("How is a request tried again?").documents[0].source == "retry.md"
+        assert client.pipeline().answers
+
+
+def test_an_unreadable_folder_is_named_at_once(tmp_path: Path) -> None:
+    """A folder that does not exist is a ConfigurationError when the client is made."""
+    with pytest.raises(ConfigurationError, match="does not exist"):
+        VectorizeClient(base_url=f"local:{tmp_path / 'nowhere'}")
