@@ -14,8 +14,7 @@ from pydantic import SecretStr
 
 from . import __version__
 from ._endpoint import ENVIRONMENTS, Address
-from ._flow import Flow
-from ._world import as_ask
+from ._flow import Flow, as_ask
 from .engines import Engines, embedded, engines_named
 from .errors import ConfigurationError, RageError
 from .models import Target

@@ -9,6 +9,7 @@ lock across a `yield`; time and randomness come from the world on the call.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Awaitable, Callable, Generator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -157,6 +158,17 @@ async def adrive(flow: Flow[T], world: AsyncWorld) -> T:
         return stop.value  # type: ignore[no-any-return]  # a generator's return value is typed Any here
 
 
+def as_ask(function: Any, *arguments: Any) -> Ask:
+    """The effect of calling a function of the user's, sync or async, with these arguments."""
+    if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__):
+
+        def acall() -> Awaitable[Any]:
+            return function(*arguments)  # type: ignore[no-any-return]
+
+        return Ask(acall=acall)
+    return Ask(call=lambda: function(*arguments))
+
+
 def immediate(value: T) -> Flow[T]:
     """A flow that is done at once."""
     return value
@@ -177,6 +189,7 @@ __all__: Sequence[str] = [
     "WireResponse",
     "World",
     "adrive",
+    "as_ask",
     "drive",
     "immediate",
 ]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import random
+import threading
 import time
-from collections.abc import Awaitable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Any, Protocol
 
@@ -59,7 +59,7 @@ class BlockingWorld(_RealClock):
             case Sleep(seconds):
                 return time.sleep(seconds)
             case Wait(future, timeout):
-                return future.result(timeout)
+                return future.result(min(timeout, threading.TIMEOUT_MAX))
             case Ask(call, acall):
                 return call() if call is not None else run_apart(acall)
             case Race():
@@ -164,16 +164,3 @@ async def _until(future: Future[Any], timeout: float) -> Any:
     async with asyncio.timeout(timeout):
         await done.wait()
     return future.result()
-
-
-def as_ask(function: Any, *arguments: Any) -> Ask:
-    """The effect of calling a function of the user's, sync or async, with these arguments."""
-    import inspect
-
-    if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__):
-
-        def acall() -> Awaitable[Any]:
-            return function(*arguments)  # type: ignore[no-any-return]
-
-        return Ask(acall=acall)
-    return Ask(call=lambda: function(*arguments))
