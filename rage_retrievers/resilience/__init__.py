@@ -2,26 +2,44 @@
 
 from __future__ import annotations
 
+from .adaptive_throttle import AdaptiveThrottle
 from .bulkhead import Bulkhead
+from .cache import Cache
 from .circuit_breaker import CircuitBreaker
 from .deadline import Deadline
+from .degrade import Degrade, EmptyAnswer, Fallback, OtherRetriever, StaleAnswer
+from .failures import is_outage, is_overload, is_service_failure
+from .hedge import Hedge
 from .pipeline import ORDER, Call, Home, Homes, Pipeline, Policy, Step
+from .rate_limit import RateLimit
 from .retry import Retry, RetryBudget
 
 __all__ = [
     "ORDER",
+    "AdaptiveThrottle",
     "Bulkhead",
+    "Cache",
     "Call",
     "CircuitBreaker",
     "Deadline",
+    "Degrade",
+    "EmptyAnswer",
+    "Fallback",
+    "Hedge",
     "Home",
     "Homes",
+    "OtherRetriever",
     "Pipeline",
     "Policy",
+    "RateLimit",
     "Retry",
     "RetryBudget",
+    "StaleAnswer",
     "Step",
     "default_pipeline",
+    "is_outage",
+    "is_overload",
+    "is_service_failure",
 ]
 
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from .._flow import Flow, Wait
-from ..errors import BulkheadFullError, ConfigurationError
+from ..errors import BulkheadFullError
 from ..observability.events import Rejected
-from .pipeline import Call, Step, at_least
+from .pipeline import Call, Step, at_least, at_least_one
 
 
 class Permits:
@@ -57,17 +57,18 @@ class Permits:
 
 @dataclass(frozen=True, slots=True)
 class Bulkhead:
-    """At most `limit` calls in flight; another waits `max_wait` seconds (None: until its deadline; 0: not)."""
+    """At most `limit` calls in flight; another waits in line for `max_wait` seconds, then `BulkheadFullError`.
+
+    First come, first served, across threads and tasks. Defaults: 64 calls, and a wait (None) as long as the deadline
+    allows; 0 turns away at once.
+    """
 
     kind: ClassVar[str] = "bulkhead"
     limit: int = 64
     max_wait: float | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.limit, int) or isinstance(self.limit, bool) or self.limit < 1:
-            raise ConfigurationError(
-                f"limit={self.limit!r} cannot be used; it counts the calls in flight, so it is 1 or more."
-            )
+        at_least_one("limit", self.limit)
         if self.max_wait is not None:
             at_least("max_wait", self.max_wait, 0)
 

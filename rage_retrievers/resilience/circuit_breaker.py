@@ -1,8 +1,7 @@
 """Circuit breaker: while a pipeline keeps failing, calls are refused here; one probe finds out when to stop.
 
-pybreaker holds the state and tells its listeners. Admission, time and the failure rate are decided here, because
-pybreaker runs the call under its lock, admits every concurrent probe, counts only failures in a row and reads the wall
-clock.
+pybreaker holds the state. Admission, time and the failure rate are decided here, because pybreaker runs the call under
+its lock, admits every concurrent probe, counts only failures in a row and reads the wall clock.
 """
 
 from __future__ import annotations
@@ -14,25 +13,13 @@ from typing import Any, ClassVar, NamedTuple
 import pybreaker
 
 from .._flow import Flow
-from ..errors import (
-    CircuitOpenError,
-    ConfigurationError,
-    ConnectionFailedError,
-    DeadlineExceededError,
-    InvalidResponseError,
-    ServerError,
-    StatusError,
-)
+from ..errors import CircuitOpenError, ConfigurationError, DeadlineExceededError, StatusError
 from ..observability.events import CircuitChanged, Rejected
-from .pipeline import Call, Step, above
+from .failures import is_service_failure
+from .pipeline import Call, Home, Step, above, at_least_one
+from .window import Window
 
 CLOSED, OPEN, HALF_OPEN = pybreaker.STATE_CLOSED, pybreaker.STATE_OPEN, pybreaker.STATE_HALF_OPEN
-_BUCKETS = 10
-
-
-def is_service_failure(error: BaseException) -> bool:
-    """Whether the error speaks of the service's health. A 4xx does not: the service understood and declined."""
-    return isinstance(error, ServerError | ConnectionFailedError | DeadlineExceededError | InvalidResponseError)
 
 
 class Admission(NamedTuple):
@@ -42,36 +29,19 @@ class Admission(NamedTuple):
     probe: bool
 
 
-class Window:
-    """Successes and failures of the last `seconds`, in ten buckets; the oldest falls out as a whole."""
+class Change(NamedTuple):
+    """The circuit went from one state to another."""
 
-    def __init__(self, seconds: float) -> None:
-        self._width = seconds / _BUCKETS
-        self.clear()
-
-    def clear(self) -> None:
-        """Forget everything."""
-        self._slots = [-1] * _BUCKETS
-        self._counts = [[0, 0] for _ in range(_BUCKETS)]
-
-    def add(self, now: float, failed: bool) -> None:
-        """Count one outcome."""
-        slot = int(now / self._width)
-        index = slot % _BUCKETS
-        if self._slots[index] != slot:
-            self._slots[index] = slot
-            self._counts[index] = [0, 0]
-        self._counts[index][failed] += 1
-
-    def totals(self, now: float) -> tuple[int, int]:
-        """(successes, failures) in the window that ends now."""
-        oldest = int(now / self._width) - _BUCKETS
-        live = [count for slot, count in zip(self._slots, self._counts, strict=True) if slot > oldest]
-        return sum(count[0] for count in live), sum(count[1] for count in live)
+    before: str
+    after: str
 
 
 class Circuit:
-    """The circuit of one pipeline. Every method decides under a lock and returns at once."""
+    """The circuit of one pipeline. Every method decides under a lock and returns at once.
+
+    A verdict (`succeeded`, `failed`, `abandoned`) returns the change it made, or None; one of an earlier period than
+    the present changes nothing.
+    """
 
     def __init__(self, options: CircuitBreaker) -> None:
         self._options = options
@@ -79,102 +49,95 @@ class Circuit:
         self._breaker = pybreaker.CircuitBreaker(fail_max=options.in_a_row)
         self._window = Window(options.window)
         self._in_a_row = 0
-        self._opened_at = 0.0
+        self._next_probe = 0.0
         self._period = 0
-        self._probing = False
-        self._state = CLOSED
+        # What a closed circuit gives everyone, so that admission takes one read and no lock; None while it is not.
+        self._free: Admission | None = Admission(0, probe=False)
 
     @property
     def state(self) -> str:
         """closed, open or half-open."""
-        return self._state
+        return self._breaker.current_state
 
     def retry_after(self, now: float) -> float:
-        """Seconds until a probe is admitted; 0 when the circuit is closed or a probe is due."""
-        if self._state == CLOSED:
-            return 0.0
-        return max(0.0, self._opened_at + self._options.reset_after - now)
+        """Seconds until a probe is admitted; 0 when the circuit is closed, or a probe is due or under way."""
+        return 0.0 if self._free is not None else max(0.0, self._next_probe - now)
 
     def admit(self, now: float) -> Admission | None:
         """Let a call through, as the probe where one is due; None when the circuit refuses."""
-        if self._state == CLOSED:
-            return Admission(self._period, False)
+        free = self._free
+        if free is not None:
+            return free
         with self._lock:
-            if self._state == CLOSED:
-                return Admission(self._period, False)
-            if self._probing or now < self._opened_at + self._options.reset_after:
+            if self._free is not None:
+                return self._free
+            if self.state == HALF_OPEN or now < self._next_probe:
                 return None
-            self._probing = True
-            self._turn(HALF_OPEN)
-            return Admission(self._period, True)
+            self._breaker.half_open()
+            return Admission(self._period, probe=True)
 
-    def succeeded(self, admission: Admission, now: float) -> None:
-        """A verdict: the service answered. One of an earlier period changes nothing."""
+    def succeeded(self, admission: Admission, now: float) -> Change | None:
+        """The service answered."""
         with self._lock:
             if admission.period != self._period:
-                return
+                return None
             if admission.probe:
-                self._probing = False
-                self._in_a_row = 0
-                self._window.clear()
-                self._turn(CLOSED)
-            else:
-                self._in_a_row = 0
-                self._window.add(now, failed=False)
+                return self._close()
+            self._in_a_row = 0
+            self._window.add(now, bad=False)
+            return None
 
-    def failed(self, admission: Admission, now: float) -> None:
-        """A verdict: the service failed. One of an earlier period changes nothing."""
+    def failed(self, admission: Admission, now: float) -> Change | None:
+        """The service failed."""
         with self._lock:
             if admission.period != self._period:
-                return
-            if admission.probe:
-                self._open(now)
-                return
-            self._in_a_row += 1
-            self._window.add(now, failed=True)
-            if self._in_a_row >= self._options.in_a_row or self._rate_is_reached(now):
-                self._open(now)
+                return None
+            if not admission.probe:
+                self._in_a_row += 1
+                self._window.add(now, bad=True)
+                if self._in_a_row < self._options.in_a_row and not self._rate_is_reached(now):
+                    return None
+            return self._open(now + self._options.reset_after)
 
-    def abandoned(self, admission: Admission) -> None:
-        """The call was cancelled, or says nothing of the service's health: no verdict; a probe may be tried again."""
+    def abandoned(self, admission: Admission, next_probe: float = 0.0) -> Change | None:
+        """The call says nothing of the service: no verdict. After a probe, another may be made at `next_probe`."""
         with self._lock:
-            if admission.probe and admission.period == self._period:
-                self._probing = False
-                self._turn(OPEN)
+            if not admission.probe or admission.period != self._period:
+                return None
+            return self._open(max(self._next_probe, next_probe))
 
     def _rate_is_reached(self, now: float) -> bool:
-        successes, failures = self._window.totals(now)
-        calls = successes + failures
-        return calls >= self._options.minimum_calls and failures >= self._options.failure_rate * calls
+        good, bad = self._window.totals(now)
+        return good + bad >= self._options.minimum_calls and bad >= self._options.failure_rate * (good + bad)
 
-    def _open(self, now: float) -> None:
-        self._opened_at = now
-        self._probing = False
+    def _open(self, next_probe: float) -> Change:
+        before = self.state
+        self._next_probe = next_probe
+        self._period += 1
+        self._free = None
+        self._breaker.open()
+        return Change(before, OPEN)
+
+    def _close(self) -> Change:
+        self._period += 1
         self._in_a_row = 0
         self._window.clear()
-        self._turn(OPEN)
-
-    def _turn(self, state: str) -> None:
-        if state == OPEN:
-            self._breaker.open()
-        elif state == HALF_OPEN:
-            self._breaker.half_open()
-        else:
-            self._breaker.close()
-        # A half-open circuit that goes back to open because its probe was cancelled starts a new period too.
-        if state != HALF_OPEN:
-            self._period += 1
-        self._state = state
+        self._breaker.close()
+        self._free = Admission(self._period, probe=False)
+        return Change(HALF_OPEN, CLOSED)
 
 
 @dataclass(frozen=True, slots=True)
 class CircuitBreaker:
     """Opens after `in_a_row` failures in a row, or when `failure_rate` of the last calls failed.
 
-    The rate counts `window` seconds, and only when they saw `minimum_calls` or more.
+    The rate counts `window` seconds, and only when they saw `minimum_calls` or more. An open circuit refuses calls with
+    `CircuitOpenError`. After `reset_after` seconds one call is the probe: its success closes the circuit, its failure
+    opens it again for as long.
 
-    An open circuit refuses calls with `CircuitOpenError`. After `reset_after` seconds one call is the probe:
-    its success closes the circuit, its failure opens it again for as long.
+    Failures are 5xx, broken connections, unusable answers, and a deadline that passed although the attempt had at
+    least half of the call's time. A cancelled call, a 429 and an answer too large give no verdict; other 4xx count as
+    answers. Defaults: 0.5 of at least 10 calls in 30 s, or 5 in a row; reset after 30 s.
     """
 
     kind: ClassVar[str] = "circuit breaker"
@@ -185,20 +148,19 @@ class CircuitBreaker:
     reset_after: float = 30.0
 
     def __post_init__(self) -> None:
-        if not 0 < self.failure_rate <= 1:
+        above("failure_rate", self.failure_rate)
+        if self.failure_rate > 1:
             raise ConfigurationError(
                 f"failure_rate={self.failure_rate!r} cannot be used; it is a share above 0 and up to 1."
             )
-        for name in ("minimum_calls", "in_a_row"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ConfigurationError(f"{name}={value!r} cannot be used; it is a count of 1 or more.")
+        at_least_one("minimum_calls", self.minimum_calls)
+        at_least_one("in_a_row", self.in_a_row)
         above("window", self.window)
         above("reset_after", self.reset_after)
 
-    def circuit(self, call: Call) -> Circuit:
-        """The circuit this call goes through."""
-        return call.home.state(self, self._make)
+    def circuit(self, home: Home) -> Circuit:
+        """The circuit of the pipeline that lives there."""
+        return home.state(self, self._make)
 
     def _make(self) -> Circuit:
         return Circuit(self)
@@ -206,41 +168,59 @@ class CircuitBreaker:
     def __call__(self, call: Call, proceed: Step, /) -> Flow[Any]:
         """Ask for admission, proceed with no lock held, then give one verdict."""
         circuit = call.home.state(self, self._make)
-        before = circuit.state
-        admission = circuit.admit(call.clock.monotonic())
+        now = call.clock.monotonic()
+        admission = circuit.admit(now)
         if admission is None:
-            raise self._refusal(call, circuit)
-        self._tell(call, before, circuit)
-        before = circuit.state
+            raise self._refusal(call, circuit, now)
         try:
+            if admission.probe:
+                call.emit(CircuitChanged, OPEN, HALF_OPEN)
             answer = yield from proceed(call)
         except Exception as error:
-            if is_service_failure(error):
-                circuit.failed(admission, call.clock.monotonic())
-            elif isinstance(error, StatusError) and not error.transient:
-                # It understood and declined, so it is up; a 429 says neither.
-                circuit.succeeded(admission, call.clock.monotonic())
-            else:
-                circuit.abandoned(admission)
-            self._tell(call, before, circuit)
+            self._tell(call, self._judge(call, circuit, admission, now, error))
             raise
         except BaseException:  # cancelled: it says nothing of the service
-            circuit.abandoned(admission)
+            self._tell(call, circuit.abandoned(admission))
             raise
-        circuit.succeeded(admission, call.clock.monotonic())
-        self._tell(call, before, circuit)
+        change = circuit.succeeded(admission, call.clock.monotonic())
+        if change is not None:
+            self._tell(call, change)
         return answer
 
-    def _tell(self, call: Call, before: str, circuit: Circuit) -> None:
-        if call.listeners and circuit.state != before:
-            call.emit(CircuitChanged, before, circuit.state)
+    def _judge(
+        self, call: Call, circuit: Circuit, admission: Admission, admitted_at: float, error: Exception
+    ) -> Change | None:
+        now = call.clock.monotonic()
+        if isinstance(error, DeadlineExceededError) and not _had_its_time(call, admitted_at):
+            return circuit.abandoned(admission)
+        if is_service_failure(error):
+            return circuit.failed(admission, now)
+        if not isinstance(error, StatusError):
+            return circuit.abandoned(admission)
+        if not error.transient:  # it understood and declined, so it is up
+            return circuit.succeeded(admission, now)
+        # A 429 says neither. The next probe waits as asked, but no header keeps a circuit open for days.
+        asked = self.reset_after if error.retry_after is None else error.retry_after
+        return circuit.abandoned(admission, now + min(asked, self.reset_after))
 
-    def _refusal(self, call: Call, circuit: Circuit) -> CircuitOpenError:
-        wait = circuit.retry_after(call.clock.monotonic())
+    @staticmethod
+    def _tell(call: Call, change: Change | None) -> None:
+        if change is not None:
+            call.emit(CircuitChanged, change.before, change.after)
+
+    def _refusal(self, call: Call, circuit: Circuit, now: float) -> CircuitOpenError:
+        wait = circuit.retry_after(now)
+        when = f"the next probe is in {wait:.1f} s" if wait else "a probe is under way"
         error = CircuitOpenError(
-            f"The circuit of this pipeline is open after repeated failures; the next probe is in {wait:.1f} s. "
-            "Nothing was sent.",
-            retry_after=wait,
+            f"The circuit of this pipeline is open after repeated failures; {when}. Nothing was sent.", retry_after=wait
         )
         call.emit(Rejected, self.kind, error)
         return error
+
+
+def _had_its_time(call: Call, admitted_at: float) -> bool:
+    """Whether the attempt began with half of the call's time left, so that its passing is the service's doing.
+
+    An attempt that a queue or earlier attempts left a few milliseconds says nothing of the service.
+    """
+    return 2 * (call.deadline - admitted_at) >= call.deadline - call.started

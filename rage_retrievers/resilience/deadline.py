@@ -14,7 +14,7 @@ class Deadline:
     """The call ends within `timeout` seconds, with an answer or with an error.
 
     A `timeout` given to the call itself takes the place of this one. The deadline only sets the instant; whoever waits
-    (an attempt, a pause, a queue) waits no longer than what is left.
+    (an attempt, a pause, a queue) waits no longer than what is left. Default: 10 s.
     """
 
     kind: ClassVar[str] = "deadline"

@@ -7,6 +7,7 @@ sent; the breaker sees every attempt, and an open circuit is never retried.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -41,19 +42,19 @@ class Home:
         self._states: dict[tuple[str, object], Any] = {}
         self._by_id: dict[int, tuple[object, Any]] = {}
 
-    def state(self, policy: Policy, make: Callable[[], S]) -> S:
-        """The state of this policy here: the same for policies with equal options, made on first use."""
-        known = self._by_id.get(id(policy))
+    def state(self, options: Options, make: Callable[[], S]) -> S:
+        """The state that belongs to these options here: the same for equal options, made on first use."""
+        known = self._by_id.get(id(options))
         if known is not None:
             return known[1]  # type: ignore[no-any-return]  # stored below with the type of `make`
         with self._lock:
-            key = (policy.kind, policy)
+            key = (options.kind, options)
             if key not in self._states:
                 self._states[key] = make()
             if len(self._by_id) >= 256:
                 self._by_id.clear()
-            # The policy is kept beside its state, so its id cannot pass to another object.
-            self._by_id[id(policy)] = (policy, self._states[key])
+            # The options are kept beside their state, so their id cannot pass to another object.
+            self._by_id[id(options)] = (options, self._states[key])
             return self._states[key]  # type: ignore[no-any-return]
 
 
@@ -66,6 +67,9 @@ class Homes:
 
     def of(self, target: Target) -> Home:
         """The home of this target, made on first use."""
+        home = self._homes.get(target)
+        if home is not None:
+            return home
         with self._lock:
             return self._homes.setdefault(target, Home())
 
@@ -106,10 +110,14 @@ class Call:
 Step: TypeAlias = Callable[[Call], Flow[Any]]
 
 
-class Policy(Protocol):
-    """Frozen options that can be called: run `proceed(call)`, or decide otherwise."""
+class Options(Protocol):
+    """Frozen options that can be compared; `kind` tells what they are for."""
 
     kind: ClassVar[str]
+
+
+class Policy(Options, Protocol):
+    """Options that can be called: run `proceed(call)`, or decide otherwise."""
 
     def __call__(self, call: Call, proceed: Step, /) -> Flow[Any]:
         """The flow of this policy around the rest of the pipeline."""
@@ -164,12 +172,22 @@ def _call(policy: Policy, proceed: Step, call: Call) -> Flow[Any]:
 
 
 def at_least(name: str, value: float, minimum: float) -> None:
-    """Raise ConfigurationError unless value >= minimum; for the options of policies."""
-    if not isinstance(value, int | float) or isinstance(value, bool) or not value >= minimum:
-        raise ConfigurationError(f"{name}={value!r} cannot be used; it needs a number of at least {minimum}.")
+    """Raise ConfigurationError unless value is a finite number >= minimum; for the options of policies."""
+    if not _is_number(value) or not value >= minimum:
+        raise ConfigurationError(f"{name}={value!r} cannot be used; it needs a finite number of at least {minimum}.")
 
 
 def above(name: str, value: float, minimum: float = 0) -> None:
-    """Raise ConfigurationError unless value > minimum; for the options of policies."""
-    if not isinstance(value, int | float) or isinstance(value, bool) or not value > minimum:
-        raise ConfigurationError(f"{name}={value!r} cannot be used; it needs a number above {minimum}.")
+    """Raise ConfigurationError unless value is a finite number > minimum; for the options of policies."""
+    if not _is_number(value) or not value > minimum:
+        raise ConfigurationError(f"{name}={value!r} cannot be used; it needs a finite number above {minimum}.")
+
+
+def at_least_one(name: str, value: int) -> None:
+    """Raise ConfigurationError unless value is a count of one or more; for the options of policies."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ConfigurationError(f"{name}={value!r} cannot be used; it is a whole number of 1 or more.")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -143,7 +143,7 @@ class _VirtualTime:
         question: str = "What?",
         *,
         timeout: float | None = None,
-        credential: str = "",
+        credential: str = "somebody",
         home: Home | None = None,
         listeners: tuple[Listener, ...] = (),
         attempt: Step | None = None,
