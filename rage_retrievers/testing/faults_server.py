@@ -191,7 +191,7 @@ class _Connection(asyncio.StreamReaderProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._wire = transport
         self._server._opened(self)
         super().connection_made(transport)
 
@@ -206,7 +206,7 @@ class _Connection(asyncio.StreamReaderProtocol):
 
     def abort(self) -> None:
         """Break the connection; what is not sent yet is dropped."""
-        self._transport.abort()
+        self._wire.abort()
 
     async def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -226,7 +226,7 @@ class _Connection(asyncio.StreamReaderProtocol):
         early = self._server._on_accept()
         if early is not None:
             await self._play(early, ReceivedRequest("", "", {}, b"", *self._ports), writer)
-        while not self._transport.is_closing() and (request := await _read_request(reader, *self._ports)):
+        while not self._wire.is_closing() and (request := await _read_request(reader, *self._ports)):
             await self._play(self._server._on_request(request), request, writer)
 
     async def _play(self, fault: Fault, request: ReceivedRequest, writer: asyncio.StreamWriter) -> None:
@@ -252,7 +252,7 @@ class _Connection(asyncio.StreamReaderProtocol):
                 # Lingering for 0 s makes the kernel send RST instead of FIN.
                 linger = struct.pack("ii", 1, 0)
                 writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-                self._transport.abort()
+                self._wire.abort()
 
     async def _drip(self, drip: Drip, writer: asyncio.StreamWriter) -> None:
         while True:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import struct
 import zlib
-from collections.abc import Iterator
-from functools import cache
+from collections.abc import Callable, Iterator
+from functools import cache, partial
 
-from .faults import Flood, Write, answer_body, chunk, http
+from .faults import Flood, ReceivedRequest, Write, answer_body, chunk, http
 from .faults_case import ANSWER, LOST, FaultCase, case
 
 _SIZE = 300 * 1024 * 1024
 _BLANKS = b" " * 65_536
+_BLOCKS = _SIZE // len(_BLANKS)
+_OPENING = b'{"documents": ['
+_CLOSING = b"]}"
 
 
 def _gzip(data: bytes) -> bytes:
@@ -19,13 +23,22 @@ def _gzip(data: bytes) -> bytes:
 
 
 @cache
-def _bomb(window: int) -> bytes:
-    """300 MiB of JSON, blank but for its ends, packed into about 300 KiB; 31 is gzip's window, 15 zlib's."""
-    packer = zlib.compressobj(9, zlib.DEFLATED, window)
-    parts = [packer.compress(b'{"documents": [')]
-    parts += [packer.compress(_BLANKS) for _ in range(_SIZE // len(_BLANKS))]
-    parts += [packer.compress(b"]}"), packer.flush()]
-    return b"".join(parts)
+def _bomb() -> bytes:
+    """300 MiB of JSON, blank but for its ends, as bare deflate data of about 400 KB."""
+    packer = zlib.compressobj(9, zlib.DEFLATED, -15)
+    opening = packer.compress(_OPENING) + packer.flush(zlib.Z_FULL_FLUSH)
+    # After a full flush each block stands alone, so a single one is packed and then repeated.
+    block = packer.compress(_BLANKS) + packer.flush(zlib.Z_FULL_FLUSH)
+    return opening + block * _BLOCKS + packer.compress(_CLOSING) + packer.flush()
+
+
+@cache
+def _gzip_bomb() -> bytes:
+    checksum = zlib.crc32(_OPENING)
+    for _ in range(_BLOCKS):
+        checksum = zlib.crc32(_BLANKS, checksum)
+    length = len(_OPENING) + _SIZE + len(_CLOSING)
+    return b"\x1f\x8b\x08" + bytes(7) + _bomb() + struct.pack("<II", zlib.crc32(_CLOSING, checksum), length)
 
 
 def _coded(coding: str, data: bytes) -> Write:
@@ -50,28 +63,28 @@ def codings() -> Iterator[FaultCase]:
     yield case("coding/error-gzip", Write(error), outcome="ServerError", transient=True)
 
 
-def _packed(coding: str, window: int) -> Write:
-    return Write(lambda _: http(200, _bomb(window), ("Content-Encoding", coding)))
+def _exploding(coding: str, bomb: Callable[[], bytes], _: ReceivedRequest) -> bytes:
+    return http(200, bomb(), ("Content-Encoding", coding))
 
 
 def sizes() -> Iterator[FaultCase]:
     large = "ResponseTooLargeError"
-    opening = b'{"documents": ['
-    length = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (_SIZE + len(opening))
+    length = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (_SIZE + len(_OPENING))
     chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
     flood = Flood(_BLANKS, _SIZE)
-    yield case("size/body-300mb", Write(length + opening), flood, outcome=large)
-    yield case("size/body-300mb-chunks", Write(chunked + chunk(opening)), Flood(chunk(_BLANKS), _SIZE), outcome=large)
-    yield case("size/body-300mb-until-close", Write(b"HTTP/1.0 200 OK\r\n\r\n" + opening), flood, outcome=large)
+    yield case("size/body-300mb", Write(length + _OPENING), flood, outcome=large)
+    yield case("size/body-300mb-chunks", Write(chunked + chunk(_OPENING)), Flood(chunk(_BLANKS), _SIZE), outcome=large)
+    yield case("size/body-300mb-until-close", Write(b"HTTP/1.0 200 OK\r\n\r\n" + _OPENING), flood, outcome=large)
     yield case(
         "size/error-body-300mb", Write(length.replace(b"200 OK", b"500 No")), flood, outcome=(large, "ServerError")
     )
-    for coding, window in {"gzip": 31, "deflate": 15}.items():
-        yield case(f"size/{coding}-bomb", _packed(coding, window), outcome=large)
+    bombs = {"gzip": _gzip_bomb, "deflate": _bomb}
+    for coding, bomb in bombs.items():
+        yield case(f"size/{coding}-bomb", Write(partial(_exploding, coding, bomb)), outcome=large)
     coded = chunked.replace(b"\r\n\r\n", b"\r\nContent-Encoding: gzip\r\n\r\n")
-    bomb = Write(lambda _: coded + chunk(_bomb(31)) + b"0\r\n\r\n")
-    yield case("size/gzip-bomb-chunks", bomb, outcome=large)
-    many = b'{"documents": [' + b",".join([b'{"text": ""}'] * 20_000) + b"]}"
+    chunky = Write(lambda _: coded + chunk(_gzip_bomb()) + b"0\r\n\r\n")
+    yield case("size/gzip-bomb-chunks", chunky, outcome=large)
+    many = _OPENING + b",".join([b'{"text": ""}'] * 20_000) + _CLOSING
     yield case("size/documents-20000", Write(http(200, many)), outcome=large)
 
 
