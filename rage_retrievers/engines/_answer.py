@@ -67,6 +67,7 @@ def decompress(body: bytes, encoding: str, max_bytes: int) -> bytes:
         except zlib.error:
             continue
         if len(text) > max_bytes:
+            del text  # the error's traceback would keep it
             raise too_large(max_bytes)
         if not decoder.eof:
             raise ConnectionFailedError("The answer was cut short: its compressed body ends in the middle.")

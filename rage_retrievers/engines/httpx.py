@@ -264,6 +264,7 @@ def _headers(response: httpx.Response) -> dict[str, str]:
 def _failure(error: BaseException, request: WireRequest, timeout: float) -> RageError | None:
     """What the library's error means to the caller; None for cancellation and for what is no failure of the wire."""
     if isinstance(error, RageError):
+        bare(error)  # the frames it passed through hold what was read so far
         return error
     if isinstance(error, httpx.TimeoutException | httpcore.TimeoutException | TimeoutError):
         failure: RageError = deadline_passed(request, timeout)
