@@ -14,6 +14,7 @@ RageError
 ├── InvalidResponseError        an answer arrived and cannot be used
 │   └── ResponseTooLargeError       it passed the bound on bytes, headers or documents
 ├── DeadlineExceededError       the time of the call is spent (also a TimeoutError)
+├── AuditError                  an answer is withheld: its audit record is required and could not be kept
 ├── ResearchFailedError         the service says that a deep research did not succeed
 └── RejectedError               the library refused; nothing was sent
     ├── CircuitOpenError            `retry_after`: seconds until the next probe
@@ -31,6 +32,7 @@ from __future__ import annotations
 from typing import Any
 
 __all__ = [
+    "AuditError",
     "BadRequestError",
     "BulkheadFullError",
     "CircuitOpenError",
@@ -158,6 +160,10 @@ class ResponseTooLargeError(InvalidResponseError):
 
 class DeadlineExceededError(RageError, TimeoutError):
     """The time of the call is spent: waiting, attempts, pauses and reading the body together."""
+
+
+class AuditError(RageError):
+    """The call was made, its audit record is required and could not be kept, so its answer is withheld."""
 
 
 class ResearchFailedError(RageError):

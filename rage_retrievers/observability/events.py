@@ -1,15 +1,19 @@
 """The events of a call. Frozen; durations in seconds; no event holds a credential.
 
-`call_id` is the same in every event of one logical call.
+`call_id` is the same in every event of one logical call. `tell` gives an event to the listeners; `sending` is what the
+client puts around each request, for listeners that add headers or must know that the request is under way.
 """
 
 from __future__ import annotations
 
 import logging
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol, TypeAlias
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ..models import Query, Retrieval, Target
 
 
@@ -33,10 +37,12 @@ class CallStarted(Event):
 
 @dataclass(frozen=True, slots=True)
 class AttemptStarted(Event):
-    """A request is about to be sent; `attempt` counts from 1."""
+    """A request is about to be sent; `attempt` counts from 1. `url` holds no query string and no credential."""
 
     name: ClassVar[str] = "attempt.started"
     attempt: int
+    method: str = "POST"
+    url: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +52,8 @@ class AttemptSucceeded(Event):
     name: ClassVar[str] = "attempt.succeeded"
     attempt: int
     elapsed: float
+    status: int = 200
+    method: str = "POST"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +64,7 @@ class AttemptFailed(Event):
     attempt: int
     elapsed: float
     error: Exception
+    method: str = "POST"
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,8 +134,17 @@ class CallCompleted(Event):
     error: BaseException | None
 
 
+Headers: TypeAlias = tuple[tuple[str, str], ...]
+
+
 class Listener(Protocol):
-    """Anything that wants to hear of events."""
+    """Anything that wants to hear of events.
+
+    A listener may also have
+    - `required = True`: what it raises fails the call, for records without which no answer may be given;
+    - `sending(event)`: gives a context manager around one request, whose value is headers to add to it; entering and
+      leaving it must not raise.
+    """
 
     def on_event(self, event: Event, /) -> None:
         """Called in the thread or task of the call, so be brief."""
@@ -137,12 +155,55 @@ _log = logging.getLogger("rage_retrievers")
 
 
 def tell(listeners: tuple[Listener, ...], event: Event) -> None:
-    """Give the event to every listener; one that raises is logged and never breaks the call."""
+    """Give the event to every listener; one that raises is logged and never breaks the call.
+
+    The exception is a listener with `required = True`: once all have heard, its error is raised. A cancelled call stays
+    a cancelled call all the same.
+    """
+    failure: Exception | None = None
     for listener in listeners:
         try:
             listener.on_event(event)
         except Exception as error:
-            _log.warning(
-                "listener.failed",
-                extra={"listener": type(listener).__name__, "error_type": type(error).__name__},
-            )
+            if getattr(listener, "required", False):
+                failure = failure or error
+            else:
+                _report(listener, error)
+    if failure is not None and not _cancelled(event):
+        raise failure
+
+
+def _cancelled(event: Event) -> bool:
+    return isinstance(event, CallCompleted) and event.error is not None and not isinstance(event.error, Exception)
+
+
+def _report(listener: Listener, error: Exception) -> None:
+    fields = {"event": "listener.failed", "listener": type(listener).__name__, "error_type": type(error).__name__}
+    _log.warning("listener.failed listener=%s error_type=%s", fields["listener"], fields["error_type"], extra=fields)
+
+
+_NOTHING: AbstractContextManager[Headers] = nullcontext(())
+
+
+def sending(listeners: tuple[Listener, ...], event: AttemptStarted) -> AbstractContextManager[Headers]:
+    """The context in which the request of `event` is sent; its value is headers to add, such as `traceparent`.
+
+    Enter it once `event` has been told, and leave it before the attempt's outcome is.
+    """
+    contexts: list[AbstractContextManager[Headers]] = []
+    for listener in listeners:
+        context_of = getattr(listener, "sending", None)
+        if context_of is not None:
+            try:
+                contexts.append(context_of(event))
+            except Exception as error:
+                _report(listener, error)
+    if not contexts:
+        return _NOTHING
+    return contexts[0] if len(contexts) == 1 else _all(contexts)
+
+
+@contextmanager
+def _all(contexts: list[AbstractContextManager[Headers]]) -> Iterator[Headers]:
+    with ExitStack() as stack:
+        yield tuple(header for context in contexts for header in stack.enter_context(context))

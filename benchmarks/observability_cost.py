@@ -1,0 +1,95 @@
+"""What observing one successful call costs, in microseconds: no listener, JSON logging at INFO, a recording span.
+
+Run: python benchmarks/observability_cost.py. Each figure is the best of several rounds of the events that the client
+emits for a call with one attempt, less an empty loop. The bars are 1, 20 and 45 µs.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+import timeit
+from collections.abc import Callable
+
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
+
+from rage_retrievers._world import BlockingWorld
+from rage_retrievers.models import Document, Query, Retrieval, Target
+from rage_retrievers.observability import (
+    AttemptStarted,
+    AttemptSucceeded,
+    Audit,
+    CallCompleted,
+    CallStarted,
+    EventLog,
+    Listener,
+    Metrics,
+    Tracing,
+    configure_logging,
+)
+from rage_retrievers.observability.events import sending, tell
+from rage_retrievers.resilience.pipeline import Call, Home
+
+TARGET = Target("https://api.vectorize.io/v1", "org-1", "aip-1")
+QUERY = Query(question="How are passages ranked?")
+ANSWER = Retrieval(documents=tuple(Document(text="passage", id=f"doc-{n}", similarity=0.5) for n in range(5)))
+URL = "https://api.vectorize.io/v1/org/org-1/pipelines/aip-1/retrieval"
+
+
+class Devourer(io.StringIO):
+    """A stream that keeps nothing."""
+
+    def write(self, text: str) -> int:
+        return len(text)
+
+
+def one_call(listeners: tuple[Listener, ...]) -> Callable[[], None]:
+    """The events of a call with one attempt, as the client emits them."""
+    clock = BlockingWorld(None)  # type: ignore[arg-type]  # only its clock is used
+    call = Call("retrieve", TARGET, clock, Home(), query=QUERY, call_id="0123456789abcdef", listeners=listeners)
+
+    def run() -> None:
+        call.emit(CallStarted, "retrieve", QUERY)
+        if call.listeners:
+            started = AttemptStarted(call.call_id, TARGET, 1, "POST", URL)
+            tell(call.listeners, started)
+            with sending(call.listeners, started):
+                pass
+            call.emit(AttemptSucceeded, 1, 0.04)
+        call.emit(CallCompleted, "retrieve", QUERY, 1, 0.041, ANSWER, None)
+
+    return run
+
+
+def microseconds(run: Callable[[], None], number: int = 5_000, rounds: int = 9) -> float:
+    """The best round's cost of one run."""
+    run()
+    return min(timeit.repeat(run, number=number, repeat=rounds)) / number * 1e6
+
+
+def main() -> None:
+    """Measure, print, and say with the exit code whether the bars hold."""
+    configure_logging(json=True, level="INFO", stream=Devourer())
+    empty = microseconds(lambda: None)
+    cases: dict[str, tuple[tuple[Listener, ...], float | None]] = {
+        "no listener": ((), 1.0),
+        "JSON logging at INFO": ((EventLog(),), 20.0),
+        "recording span (call and request)": ((Tracing(TracerProvider()),), 45.0),
+        "span not recording": ((Tracing(TracerProvider(sampler=ALWAYS_OFF)),), None),
+        "metrics": ((Metrics(),), None),
+        "audit to the log": ((Audit(),), None),
+        "all of them": ((EventLog(), Tracing(TracerProvider()), Metrics(), Audit()), None),
+    }
+    measured = {name: round(microseconds(one_call(listeners)) - empty, 2) for name, (listeners, _) in cases.items()}
+    for name, cost in measured.items():
+        bar = cases[name][1]
+        verdict = "" if bar is None else f"   bar {bar:g}: {'held' if cost <= bar else 'MISSED'}"
+        print(f"{name:36}{cost:8.2f} µs{verdict}")
+    print(json.dumps(measured, ensure_ascii=False))
+    sys.exit(any(bar is not None and measured[name] > bar for name, (_, bar) in cases.items()))
+
+
+if __name__ == "__main__":
+    main()

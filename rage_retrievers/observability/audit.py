@@ -1,0 +1,198 @@
+"""An audit trail: one record for each logical call, written to the logger `rage_retrievers.audit` or where you say.
+
+A record holds who asked (whatever the scope says), when, which pipeline, the names of the fields that filtered, a keyed
+hash of the question, the ids of the documents given, the outcome and the attempts. It never holds the question.
+"""
+
+from __future__ import annotations
+
+import hmac
+import logging
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from os import PathLike, urandom
+from typing import Any, TypeAlias
+
+from ..errors import AuditError
+from ..models import Query, Retrieval
+from .correlation import correlation_id
+from .events import CallCompleted, Event
+from .logs import JSONFormatter, Line, timestamp
+from .outcomes import outcome
+from .redaction import DEFAULT_REDACTOR, Redactor
+
+AUDIT = "rage_retrievers.audit"
+EVENT = "audit.call"
+
+Record: TypeAlias = dict[str, Any]
+Sink: TypeAlias = Callable[[Record], None]
+"""Keeps one record, or raises."""
+
+
+def nobody() -> Mapping[str, object]:
+    """Who asks, where nobody says."""
+    return {}
+
+
+@dataclass(slots=True)
+class Audit:
+    """Writes one record for each logical call that ended.
+
+    `who` is asked in the thread or task of the call; its mapping becomes the record's `who`. With `key` (bytes that
+    only the auditors have) equal questions have equal hashes across processes; without one, a random key makes them
+    comparable within this process alone.
+
+    `required=True` fails closed: an answer whose record cannot be kept is not given, and the call raises `AuditError`.
+    Otherwise the failure is logged as `audit.failed` and the call goes on.
+    """
+
+    sink: Sink | None = None
+    """Where records go; None is the logger `rage_retrievers.audit`."""
+    who: Callable[[], Mapping[str, object]] = nobody
+    key: bytes = field(default_factory=lambda: urandom(32), repr=False)
+    required: bool = False
+    redactor: Redactor = DEFAULT_REDACTOR
+    clock: Callable[[], float] = time.time
+
+    def __post_init__(self) -> None:
+        if self.sink is None:
+            self.sink = to_logger()
+
+    def on_event(self, event: Event, /) -> None:
+        """Record a call that ended. Raises AuditError when that fails and the record is required."""
+        if not isinstance(event, CallCompleted):
+            return
+        assert self.sink is not None  # set above
+        try:
+            self.sink(self.record(event))
+        except Exception as error:
+            failure = type(error).__name__
+            fields = {"event": "audit.failed", "call_id": event.call_id, "error_type": failure}
+            # Without the traceback: a sink's own words may quote the record.
+            logging.getLogger("rage_retrievers").error(  # noqa: TRY400
+                "audit.failed call_id=%s error_type=%s", event.call_id, failure, extra=fields
+            )
+            if self.required:
+                raise AuditError(
+                    f"The audit record of this call could not be kept ({failure}), and it is required, so its answer "
+                    "is withheld; check where audit records go."
+                ) from error
+
+    def record(self, event: CallCompleted) -> Record:
+        """What is kept of this call."""
+        redactor, query = self.redactor, event.query
+        organization, pipeline = redactor.identifiers((event.target.organization, event.target.pipeline_id))
+        return {
+            "correlation_id": correlation_id.get() or event.call_id,
+            "call_id": event.call_id,
+            "at": timestamp(self.clock()),
+            "who": redactor.value(dict(self.who())),
+            "operation": event.operation,
+            "organization": organization,
+            "pipeline": pipeline,
+            "filter_fields": redactor.identifiers(filter_fields(query)) if query is not None else [],
+            "question_hash": self._hash(query),
+            "document_ids": redactor.identifiers(_ids(event.retrieval)) if event.retrieval is not None else [],
+            "outcome": outcome(event),
+            "error_type": None if event.error is None else type(event.error).__name__,
+            "attempts": event.attempts,
+            "elapsed_ms": round(event.elapsed * 1000, 1),
+        }
+
+    def _hash(self, query: Query | None) -> str | None:
+        if query is None:
+            return None
+        return "hmac-sha256:" + hmac.digest(self.key, query.question.encode("utf-8", "replace"), "sha256").hex()
+
+
+def _ids(retrieval: Retrieval) -> Iterator[str]:
+    return (document.id or "" for document in retrieval.documents)
+
+
+def filter_fields(query: Query) -> list[str]:
+    """The names of the metadata fields that a query filters by, sorted, each once."""
+    found = {str(name) for item in query.metadata_filters or () for name in item}
+    found.update(_clause_fields((query.advanced_query or {}).get("filters")))
+    return sorted(found)
+
+
+def _clause_fields(clause: Any, depth: int = 32) -> Iterator[str]:
+    """The fields named in the `term`, `terms` and `range` of an advanced query's filters."""
+    if depth == 0:
+        return
+    if isinstance(clause, list | tuple):
+        for item in clause:
+            yield from _clause_fields(item, depth - 1)
+    elif isinstance(clause, Mapping):
+        for name, inner in clause.items():
+            if name in ("term", "terms", "range", "match", "prefix", "wildcard") and isinstance(inner, Mapping):
+                yield from map(str, inner)
+            else:
+                yield from _clause_fields(inner, depth - 1)
+
+
+class _AuditLogRecord(logging.LogRecord):
+    failure: BaseException | None = None
+
+
+def to_logger(name: str = AUDIT) -> Sink:
+    """A sink that hands records to the handlers of a logger, whatever its level.
+
+    Raises when no handler would keep the record, or when one failed: the standard handlers report a failed write to
+    `handleError` only, which is watched for the audit's own records.
+    """
+    logger = logging.getLogger(name)
+
+    def write(record: Record) -> None:
+        entry = _AuditLogRecord(name, logging.INFO, __file__, 0, Line(EVENT, record), None, None, "audit")
+        entry.__dict__.update(record)
+        entry.event = EVENT
+        handlers = list(_handlers(logger))
+        if not handlers:
+            raise LookupError(f"the logger {name} has no handler that keeps records")
+        for handler in handlers:
+            _watch(handler)
+        logger.callHandlers(entry)
+        if entry.failure is not None:
+            raise entry.failure
+
+    return write
+
+
+def _handlers(logger: logging.Logger | None) -> Iterator[logging.Handler]:
+    while logger is not None:
+        yield from (handler for handler in logger.handlers if not isinstance(handler, logging.NullHandler))
+        logger = logger.parent if logger.propagate else None
+
+
+def _watch(handler: logging.Handler) -> None:
+    """Note in an audit record that its handler failed; every other record is treated as before."""
+    if getattr(handler.handleError, "watches_audit", False):
+        return
+    report = handler.handleError
+
+    def note(record: logging.LogRecord) -> None:
+        if isinstance(record, _AuditLogRecord):
+            record.failure = sys.exc_info()[1]
+        else:
+            report(record)
+
+    note.watches_audit = True  # type: ignore[attr-defined]  # the mark asked for above
+    handler.handleError = note  # type: ignore[method-assign]  # this handler only
+
+
+def to_file(path: str | PathLike[str]) -> Sink:
+    """A sink that appends one JSON object a line to a file, each flushed before the answer is given."""
+    lock = threading.Lock()
+    formatter = JSONFormatter()
+
+    def write(record: Record) -> None:
+        entry = logging.LogRecord(AUDIT, logging.INFO, __file__, 0, Line(EVENT, record), None, None, "audit")
+        line = formatter.format(entry) + "\n"
+        with lock, open(path, "a", encoding="utf-8", errors="replace") as file:
+            file.write(line)
+
+    return write

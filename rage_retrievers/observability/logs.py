@@ -1,0 +1,334 @@
+"""Events as log records: a constant name and fields beside it, `retrieve.completed attempts=2 elapsed_ms=410`.
+
+The records go to the standard library's logger `rage_retrievers.calls`, and nothing is configured until
+`configure_logging` is called. Every field is also an attribute of the record, so any JSON formatter shows it. Question
+and passage text is logged only with `show_texts=True`, redacted, in records of their own (`retrieve.texts`).
+"""
+
+from __future__ import annotations
+
+import json as jsonlib
+import logging
+import sys
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import lru_cache
+from threading import BoundedSemaphore
+from typing import Any, TextIO
+
+from ..models import Target
+from .correlation import correlation_id
+from .events import (
+    AttemptFailed,
+    AttemptStarted,
+    AttemptSucceeded,
+    CacheHit,
+    CallCompleted,
+    CallStarted,
+    CircuitChanged,
+    Degraded,
+    Event,
+    Hedged,
+    Rejected,
+    RetryScheduled,
+)
+from .outcomes import marks
+from .redaction import DEFAULT_REDACTOR, Redactor
+
+CALLS = "rage_retrievers.calls"
+Fields = dict[str, Any]
+
+
+def _ms(seconds: float) -> float:
+    return round(seconds * 1000, 1)
+
+
+class Line:
+    """A record's message: the event's name, and its fields when somebody reads it as text."""
+
+    __slots__ = ("fields", "name")
+
+    def __init__(self, name: str, fields: Fields) -> None:
+        self.name = name
+        self.fields = fields
+
+    def __str__(self) -> str:
+        return " ".join([self.name, *(f"{name}={_shown(value)}" for name, value in self.fields.items())])
+
+
+def _shown(value: object) -> str:
+    text = str(value)
+    return text if text and text.isprintable() and " " not in text and '"' not in text else jsonlib.dumps(text)
+
+
+def _call_started(event: CallStarted, redactor: Redactor) -> Fields:
+    query = event.query
+    return {} if query is None else {"num_results": query.num_results, "rerank": query.rerank}
+
+
+def _attempt_started(event: AttemptStarted, redactor: Redactor) -> Fields:
+    return {"attempt": event.attempt}
+
+
+def _attempt_succeeded(event: AttemptSucceeded, redactor: Redactor) -> Fields:
+    return {"attempt": event.attempt, "elapsed_ms": _ms(event.elapsed), "status": event.status}
+
+
+def _attempt_failed(event: AttemptFailed, redactor: Redactor) -> Fields:
+    return {"attempt": event.attempt, "elapsed_ms": _ms(event.elapsed), **_failure(event.error, redactor)}
+
+
+def _retry_scheduled(event: RetryScheduled, redactor: Redactor) -> Fields:
+    return {"attempt": event.attempt, "pause_ms": _ms(event.pause), "error_type": type(event.error).__name__}
+
+
+def _circuit_changed(event: CircuitChanged, redactor: Redactor) -> Fields:
+    return {"before": event.before, "after": event.after}
+
+
+def _rejected(event: Rejected, redactor: Redactor) -> Fields:
+    return {"policy": event.policy, **_failure(event.error, redactor)}
+
+
+def _hedged(event: Hedged, redactor: Redactor) -> Fields:
+    return {"delay_ms": _ms(event.delay)}
+
+
+def _cache_hit(event: CacheHit, redactor: Redactor) -> Fields:
+    return {"age_ms": _ms(event.age), "stale": event.stale}
+
+
+def _degraded(event: Degraded, redactor: Redactor) -> Fields:
+    return {"fallback": event.fallback, **_failure(event.error, redactor)}
+
+
+def _completed(event: CallCompleted, redactor: Redactor) -> Fields:
+    fields: Fields = {"attempts": event.attempts, "elapsed_ms": round(event.elapsed * 1000, 1)}
+    retrieval = event.retrieval
+    if retrieval is not None:
+        fields["documents"] = len(retrieval.documents)
+        stale, degraded = marks(retrieval)
+        if stale:
+            fields["stale"] = True
+        if degraded is not None:
+            fields["degraded"] = degraded
+    if event.error is not None:
+        fields.update(_failure(event.error, redactor))
+    return fields
+
+
+def _failure(error: BaseException, redactor: Redactor) -> Fields:
+    fields: Fields = {"error_type": type(error).__name__, "error": redactor.text(str(error))}
+    status = getattr(error, "status", None)
+    request_id = getattr(error, "request_id", None)
+    if status is not None:
+        fields["status"] = status
+    if request_id is not None:
+        fields["request_id"] = redactor.identifier(str(request_id))
+    return fields
+
+
+FIELDS: Mapping[type[Event], tuple[int, Callable[[Any, Redactor], Fields]]] = {
+    CallStarted: (logging.DEBUG, _call_started),
+    AttemptStarted: (logging.DEBUG, _attempt_started),
+    AttemptSucceeded: (logging.DEBUG, _attempt_succeeded),
+    AttemptFailed: (logging.WARNING, _attempt_failed),
+    RetryScheduled: (logging.INFO, _retry_scheduled),
+    CircuitChanged: (logging.WARNING, _circuit_changed),
+    Rejected: (logging.WARNING, _rejected),
+    Hedged: (logging.INFO, _hedged),
+    CacheHit: (logging.DEBUG, _cache_hit),
+    Degraded: (logging.WARNING, _degraded),
+    CallCompleted: (logging.INFO, _completed),
+}
+"""What is logged of each event, and at which level. A call that failed is an ERROR, a cancelled one INFO."""
+
+
+@dataclass(slots=True)
+class EventLog:
+    """Logs every event. `show_texts=True` also logs questions and passages, redacted.
+
+    With detectors in the redactor the texts are logged from a thread of their own; when it falls behind by more than
+    1,000 calls, texts are left out and `texts.dropped` says so.
+    """
+
+    redactor: Redactor = DEFAULT_REDACTOR
+    show_texts: bool = False
+    max_text: int = 2_000
+    logger: logging.Logger = field(default_factory=lambda: logging.getLogger(CALLS))
+    _pipelines: dict[Target, tuple[int, str]] = field(default_factory=dict, init=False, repr=False)
+    _worker: ThreadPoolExecutor | None = field(default=None, init=False, repr=False)
+    _room: BoundedSemaphore = field(default_factory=lambda: BoundedSemaphore(1_000), init=False, repr=False)
+
+    def on_event(self, event: Event, /) -> None:
+        """Log the event, if its level is on."""
+        known = FIELDS.get(type(event))
+        if known is None:
+            return
+        level, fields_of = known
+        name = event.name
+        if isinstance(event, CallCompleted):
+            level, name = _outcome(event)
+        logger = self.logger
+        if logger.isEnabledFor(level):
+            if isinstance(event, CallStarted):
+                name = f"{event.operation}.started"
+            fields = self._identity(event)
+            fields.update(fields_of(event, self.redactor))
+            self._emit(level, name, fields)
+        if self.show_texts and isinstance(event, CallCompleted) and logger.isEnabledFor(logging.INFO):
+            self._log_texts(event)
+
+    def _identity(self, event: Event) -> Fields:
+        return {
+            "correlation_id": correlation_id.get() or event.call_id,
+            "call_id": event.call_id,
+            "pipeline": self._pipeline(event.target),
+        }
+
+    def _emit(self, level: int, name: str, fields: Fields) -> None:
+        logger = self.logger
+        # Made here, because finding the caller costs a third of a record and would always name this line.
+        record = logging.LogRecord(logger.name, level, "", 0, Line(name, fields), None, None)
+        record.__dict__.update(fields)
+        record.event = name
+        logger.handle(record)
+
+    def _pipeline(self, target: Target) -> str:
+        """The pipeline's id, checked once: settings mixed up may have put the token there."""
+        version, shown = self._pipelines.get(target, (-1, ""))
+        if version != self.redactor.secrets.version:
+            version, shown = self.redactor.secrets.version, self.redactor.identifier(target.pipeline_id)
+            if len(self._pipelines) >= 10_000:
+                self._pipelines.clear()
+            self._pipelines[target] = version, shown
+        return shown
+
+    def _log_texts(self, event: CallCompleted) -> None:
+        fields = self._identity(event)
+        if not self.redactor.detectors:
+            self._write_texts(event, fields)
+            return
+        if not self._room.acquire(blocking=False):
+            self._emit(logging.WARNING, "texts.dropped", fields)
+            return
+        if self._worker is None:
+            self._worker = ThreadPoolExecutor(1, thread_name_prefix="rage-texts")
+        self._worker.submit(self._write_texts, event, fields).add_done_callback(lambda _: self._room.release())
+
+    def _write_texts(self, event: CallCompleted, fields: Fields) -> None:
+        if event.query is not None:
+            fields["question"] = self.redactor.passage(event.query.question, self.max_text)
+        if event.retrieval is not None:
+            fields["passages"] = [self.redactor.passage(d.text, self.max_text) for d in event.retrieval.documents]
+        self._emit(logging.INFO, _named(event.operation, "texts"), fields)
+
+    def close(self) -> None:
+        """Wait until the texts seen so far are logged."""
+        if self._worker is not None:
+            self._worker.shutdown()
+            self._worker = None
+
+
+@lru_cache(maxsize=64)
+def _named(operation: str, ending: str) -> str:
+    return f"{operation}.{ending}"
+
+
+def _outcome(event: CallCompleted) -> tuple[int, str]:
+    if event.error is None:
+        return logging.INFO, _named(event.operation, "completed")
+    if isinstance(event.error, Exception):
+        return logging.ERROR, _named(event.operation, "failed")
+    return logging.INFO, _named(event.operation, "cancelled")
+
+
+class RedactingFilter(logging.Filter):
+    """Redacts whatever record passes, from any logger; add it to a handler of the application's own."""
+
+    def __init__(self, redactor: Redactor = DEFAULT_REDACTOR) -> None:
+        super().__init__()
+        self._redactor = redactor
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Always true; the record's message, extra fields and traceback are redacted in place."""
+        if isinstance(record.msg, Line):  # made of redacted fields
+            return True
+        record.msg = self._redactor.text(record.getMessage())
+        record.args = None
+        if record.exc_info:
+            record.exc_text = self._redactor.text("".join(traceback.format_exception(*record.exc_info)).rstrip())
+            record.exc_info = None
+        for name, value in record.__dict__.items():
+            if name not in _PLAIN_RECORD and isinstance(value, str | Mapping | list | tuple):
+                record.__dict__[name] = self._redactor.value(value)
+        return True
+
+
+_PLAIN_RECORD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "event", "taskName"}
+
+
+def timestamp(seconds: float) -> str:
+    """UTC in ISO 8601 with milliseconds: `2026-01-31T23:59:59.123Z`."""
+    whole = int(seconds)
+    return f"{_date(whole)}.{int((seconds - whole) * 1000):03d}Z"
+
+
+@lru_cache(maxsize=4)
+def _date(second: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+
+
+class JSONFormatter(logging.Formatter):
+    """One JSON object a line: timestamp, level, logger, event, then the record's fields."""
+
+    _encode = jsonlib.JSONEncoder(default=str, ensure_ascii=False, check_circular=False, separators=(", ", ": ")).encode
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record as one line."""
+        message = record.msg
+        data: Fields = {"timestamp": timestamp(record.created), "level": record.levelname, "logger": record.name}
+        if isinstance(message, Line):
+            data["event"] = message.name
+            data.update(message.fields)
+        else:
+            data["event"] = record.__dict__.get("event") or record.getMessage()
+            extra = record.__dict__.items()
+            data.update({name: value for name, value in extra if name not in _PLAIN_RECORD})
+            if record.exc_info or record.exc_text:
+                data["exception"] = record.exc_text or self.formatException(record.exc_info or (None, None, None))
+        return self._encode(data)
+
+
+def configure_logging(
+    *,
+    json: bool = False,
+    level: int | str = "INFO",
+    stream: TextIO | None = None,
+    redactor: Redactor = DEFAULT_REDACTOR,
+) -> logging.Handler:
+    """Send this library's records, and no others, to `stream` (standard error); for applications without logging.
+
+    Calling it again replaces what the call before set up. The records then go to this handler alone and no longer to
+    the handlers of the root logger.
+    """
+    logger = logging.getLogger("rage_retrievers")
+    for previous in [handler for handler in logger.handlers if isinstance(handler, _Configured)]:
+        logger.removeHandler(previous)
+        previous.close()
+    handler = _Configured(stream if stream is not None else sys.stderr)
+    handler.addFilter(RedactingFilter(redactor))
+    handler.setFormatter(
+        JSONFormatter() if json else logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s")
+    )
+    logger.addHandler(handler)
+    logger.setLevel(level.upper() if isinstance(level, str) else level)
+    logger.propagate = False
+    return handler
+
+
+class _Configured(logging.StreamHandler[TextIO]):
+    """The handler that `configure_logging` added, so that it can be told from the application's own."""

@@ -1,0 +1,315 @@
+"""Redaction, the one place that decides what may be shown: in logs, errors, audit records, spans and cassettes.
+
+Credentials are found three ways: by value (the secrets in use, in every form in which they travel), by shape (JWTs,
+bearer headers, vendors' keys, `password=…`) and by the name of the field that holds them. Personal data in texts is
+found by pattern, where cards must pass the Luhn check and IBANs the mod-97 check. Everything here is linear in the
+length of the text.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeAlias, TypeVar
+from urllib.parse import quote, quote_plus
+
+from ..errors import RageError
+
+REDACTED = "[redacted]"
+_SHORTEST_SECRET = 6
+_MOST_SECRETS = 256
+
+E = TypeVar("E", bound=BaseException)
+
+
+class Secrets:
+    """The secret values in use. Safe to use from every thread; holds the 256 that were registered last."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._values: OrderedDict[str, tuple[str, ...]] = OrderedDict()
+        self._pattern: re.Pattern[str] | None = None
+        self.version = 0
+        """Grows with every new secret, so that whoever keeps redacted text knows when to redact again."""
+
+    def register(self, secret: str | None) -> None:
+        """From now on this value is replaced wherever redaction looks; values under 6 characters are not."""
+        if not secret or len(secret) < _SHORTEST_SECRET or secret in self._values:
+            return
+        with self._lock:
+            self._values[secret] = _forms(secret)
+            while len(self._values) > _MOST_SECRETS:
+                self._values.popitem(last=False)
+            forms = {form for forms in self._values.values() for form in forms}
+            self._pattern = re.compile("|".join(sorted(forms, key=len, reverse=True)))
+            self.version += 1
+
+    def hide(self, text: str) -> str:
+        """The text without any registered secret."""
+        return text if self._pattern is None else self._pattern.sub(REDACTED, text)
+
+    def __repr__(self) -> str:
+        return f"Secrets({len(self._values)} values)"
+
+
+def _forms(secret: str) -> tuple[str, ...]:
+    """Patterns for the ways a secret appears: as it is, cut short, quoted for a URL, in JSON, in base64 or hex."""
+    raw = secret.encode("utf-8", "surrogatepass")
+    percent = quote(raw, safe="")
+    forms = {
+        re.escape(secret),
+        re.escape(percent),
+        re.escape(re.sub("%[0-9A-F]{2}", lambda code: code[0].lower(), percent)),
+        re.escape(quote_plus(raw)),
+        re.escape(json.dumps(secret)[1:-1]),
+        re.escape(repr(secret)[1:-1]),
+        raw.hex(),
+        raw.hex().upper(),
+    }
+    for encode in (base64.b64encode, base64.urlsafe_b64encode):
+        for shift in range(3):
+            # Inside a longer text a secret starts at any of three alignments; its edge characters mix with others.
+            encoded = encode(b"\0" * shift + raw).decode().rstrip("=")
+            inner = encoded[(0, 2, 3)[shift] : -1]
+            if len(inner) >= _SHORTEST_SECRET:
+                forms.add(re.escape(inner) + "[A-Za-z0-9+/_-]?={0,2}")
+    if len(secret) >= 24:
+        # Messages are cut at a length, so the beginning of a secret counts as the secret.
+        forms.add(re.escape(secret[:16]) + r"[\w.~+/=%-]*")
+    return tuple(forms)
+
+
+secrets_in_use = Secrets()
+
+
+def register_secret(secret: str | None) -> None:
+    """Register a credential with the process's own list; clients do so with every token they send."""
+    secrets_in_use.register(secret)
+
+
+class Span(NamedTuple):
+    """Where a detector found something: characters `start` to `end`, and what it is, in one lower-case word."""
+
+    start: int
+    end: int
+    kind: str
+
+
+Detector: TypeAlias = Callable[[str], Iterable[tuple[int, int, str]]]
+"""Finds personal data in a text, as (start, end, kind); for name recognition and other heavy things."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """Replace what `pattern` matches by `label`. `hint` is a text without which the pattern cannot match."""
+
+    label: str
+    pattern: re.Pattern[str]
+    hint: str = ""
+    check: Callable[[str], str] | None = None
+    """From what matched to what to show instead; None shows the label."""
+
+    def hide(self, text: str) -> str:
+        """The text without what this shape finds."""
+        if self.hint and self.hint not in text:
+            return text
+        check = self.check
+        if check is None:
+            return self.pattern.sub(self.label, text)
+        return self.pattern.sub(lambda match: check(match[0]), text)
+
+
+CREDENTIAL_SHAPES = (
+    # A field named like a secret, and its value: `"api_key": "…"`, `token=…`, `Authorization: Bearer …`.
+    Shape(
+        r"\1" + REDACTED,
+        re.compile(
+            r"(?i)((?:authorization|api[_-]?key|(?<![a-z])(?:[a-z]+[_-])?token|secret|passwd|password|cookie)"
+            r"[\"']?\s{0,3}[=:]\s{0,3}[\"']?)(?:(?:bearer|basic)\s+[^\s\"'&,;})\]]+|[^\s\"'&,;})\]]{6,})"
+        ),
+    ),
+    Shape(REDACTED, re.compile(r"eyJ[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*){0,4}"), "eyJ"),
+    Shape(r"\1 " + REDACTED, re.compile(r"\b((?i:bearer))\s+(?=[\w.~+/=-]*\d|\S{20})[\w.~+/=-]{8,}")),
+    Shape(
+        REDACTED,
+        re.compile(r"\b(?:sk-[\w-]{16,}|gh[pousr]_\w{20,}|AKIA[0-9A-Z]{16}|xox[abprs]-[\w-]{10,}|AIza[\w-]{30,})"),
+    ),
+    Shape("://" + REDACTED + "@", re.compile(r"://[^\s/@]{1,256}@"), "@"),
+)
+
+
+def _luhn(digits: str) -> bool:
+    doubled = (int(digit) * (1 + index % 2) for index, digit in enumerate(reversed(digits)))
+    return sum(value - 9 if value > 9 else value for value in doubled) % 10 == 0
+
+
+def _hide_cards(run: str) -> str:
+    """The run of digit groups without any window of whole groups that is a card number."""
+    groups = list(re.finditer(r"\d+", run))
+    for first in range(len(groups)):
+        digits = ""
+        for last in range(first, len(groups)):
+            digits += groups[last][0]
+            if len(digits) > 19:
+                break
+            if len(digits) >= 13 and _luhn(digits):
+                return run[: groups[first].start()] + "[card]" + _hide_cards(run[groups[last].end() :])
+    return run
+
+
+def _hide_iban(run: str) -> str:
+    """The run without its longest beginning that is an IBAN; the pattern may have taken in words that follow."""
+    for end in range(len(run), 14, -1):
+        compact = re.sub(r"[^A-Za-z0-9]", "", run[:end]).upper()
+        if 15 <= len(compact) <= 34 and run[end - 1].isalnum() and _mod97(compact):
+            return "[iban]" + run[end:]
+    return run
+
+
+def _mod97(compact: str) -> bool:
+    return int("".join(str(int(char, 36)) for char in compact[4:] + compact[:4])) % 97 == 1
+
+
+def _hide_phone(run: str) -> str:
+    return "[phone]" if 8 <= len(re.sub(r"\D", "", run)) <= 15 else run
+
+
+EMAIL_SHAPES = (
+    Shape("[email]", re.compile(r"(?<![\w.+%-])[\w.+%'-]+@(?:[\w-]+\.)+[\w-]{2,}"), "@"),
+    Shape("[email]", re.compile(r"(?<![\w.+%-])[\w.+'-]+%40(?:[\w-]+\.)+[\w-]{2,}"), "%40"),
+)
+PERSONAL_SHAPES = (
+    *EMAIL_SHAPES,
+    Shape("[iban]", re.compile(r"\b[A-Za-z]{2}\d{2}(?:[ -]?[A-Za-z0-9]){11,30}\b", re.ASCII), check=_hide_iban),
+    Shape("[card]", re.compile(r"(?<!\d)\d{2,19}(?:[ \u00a0-]\d{2,19}){0,9}(?!\d)", re.ASCII), check=_hide_cards),
+    Shape(
+        "[phone]",
+        re.compile(
+            r"(?<![\w.+])(?:(?:\+|00)[1-9](?:[ ./()\u00a0-]{0,2}\d){6,14}"
+            r"|\(?0?\d{2,4}\)?[ ./-]\d{3,4}[ .-]\d{3,4})(?![\w]|[.-]\d)",
+            re.ASCII,
+        ),
+        check=_hide_phone,
+    ),
+)
+
+_SECRET_FIELD = re.compile(
+    r"(?i)(?:token|secret|passw(?:or)?d|passphrase|api[-_.]?key|(?:access|private|secret|lambda-api|signing|audit)[-_.]?key"
+    r"|authorization|cookie|credentials?|jwt)$|passw(?:or)?d"
+)
+
+
+def is_secret_field(name: object) -> bool:
+    """Whether a field of this name holds a credential: `api_key`, `Authorization`, `accessToken`, not `max_tokens`."""
+    return isinstance(name, str) and _SECRET_FIELD.search(name) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Redactor:
+    """Hides credentials everywhere and personal data in texts.
+
+    `patterns` are the user's own, each replaced by `[redacted]` everywhere. `detectors` see only the texts of
+    questions and passages, where showing those was switched on, and never in the thread or task of the call.
+    """
+
+    patterns: tuple[str | re.Pattern[str], ...] = ()
+    detectors: tuple[Detector, ...] = ()
+    secrets: Secrets = secrets_in_use
+
+    def text(self, text: str) -> str:
+        """The text of a message, a field or an id, without credentials and without personal data."""
+        shown = self.credentials(text)
+        for shape in PERSONAL_SHAPES:
+            shown = shape.hide(shown)
+        for pattern in self.patterns:
+            shown = re.sub(pattern, REDACTED, shown)
+        return shown
+
+    def credentials(self, text: str) -> str:
+        """The text without credentials."""
+        shown = self.secrets.hide(text)
+        for shape in CREDENTIAL_SHAPES:
+            shown = shape.hide(shown)
+        return shown
+
+    def identifier(self, text: str) -> str:
+        """An id or a name, without credentials and e-mail addresses; digits in ids only look like cards and phones."""
+        shown = self.credentials(text)
+        for shape in EMAIL_SHAPES:
+            shown = shape.hide(shown)
+        return shown
+
+    def identifiers(self, texts: Iterable[str]) -> list[str]:
+        """Many identifiers at once, which costs little more than one."""
+        given = list(texts)
+        shown = self.identifier("\n".join(given)).split("\n")
+        return shown if len(shown) == len(given) else [self.identifier(text) for text in given]
+
+    def passage(self, text: str, most: int = 2_000) -> str:
+        """A question or a passage, at most `most` characters of it, also without what the detectors find."""
+        # What straddles the cut can no longer be recognized, so the last characters before it are dropped.
+        margin = 64
+        whole = len(text) <= most
+        shown = text if whole else text[: most + margin]
+        for start, end, kind in sorted(self._found(shown), reverse=True):
+            shown = f"{shown[:start]}[{kind}]{shown[end:]}"
+        shown = self.text(shown)
+        return shown if whole else shown[:-margin][:most] + "…"
+
+    def _found(self, text: str) -> list[Span]:
+        """What the detectors found, without overlaps."""
+        found = sorted(Span(*span) for detector in self.detectors for span in detector(text))
+        kept: list[Span] = []
+        for span in found:
+            if kept and span.start < kept[-1].end:
+                kept[-1] = Span(kept[-1].start, max(kept[-1].end, span.end), kept[-1].kind)
+            else:
+                kept.append(span)
+        return kept
+
+    def value(self, value: Any, depth: int = 12) -> Any:
+        """Plain data without credentials and personal data; fields named like a secret lose their whole value."""
+        if isinstance(value, str):
+            return self.text(value)
+        if value is None or isinstance(value, bool | int | float):
+            return value
+        if depth == 0:
+            return REDACTED
+        if isinstance(value, Mapping):
+            return {
+                self.text(str(name)): REDACTED if is_secret_field(name) and inner else self.value(inner, depth - 1)
+                for name, inner in value.items()
+            }
+        if isinstance(value, bytes | bytearray):
+            return self.text(bytes(value).decode("utf-8", "replace"))
+        if isinstance(value, Sequence | set | frozenset):
+            return [self.value(item, depth - 1) for item in value]
+        return self.text(str(value))
+
+    def headers(self, headers: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+        """Headers as they may be shown or recorded."""
+        return tuple((name, REDACTED if is_secret_field(name) else self.text(value)) for name, value in headers)
+
+    def error(self, error: E) -> E:
+        """The same error, its words redacted in place with those of its causes: what a service echoed stays here."""
+        seen: set[int] = set()
+        current: BaseException | None = error
+        while current is not None and id(current) not in seen:
+            seen.add(id(current))
+            self._scrub(current)
+            current = current.__cause__ or current.__context__
+        return error
+
+    def _scrub(self, error: BaseException) -> None:
+        error.args = tuple(self.text(part) if isinstance(part, str) else part for part in error.args)
+        if isinstance(error, RageError):
+            words = {name: self.text(value) for name, value in vars(error).items() if isinstance(value, str)}
+            vars(error).update(words)
+
+
+DEFAULT_REDACTOR = Redactor()

@@ -1,0 +1,333 @@
+"""Traces through the OpenTelemetry API (extra `otel`): a `retrieval` span a call, an HTTP client span a request.
+
+Names follow OpenTelemetry's GenAI and HTTP conventions. Nothing is computed for a span that does not record. No span
+is made where instrumentation is suppressed, nor inside a retrieval span that a framework's instrumentation has opened;
+HTTP libraries' own instrumentations make none inside ours.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from contextvars import Token
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from ..errors import ConfigurationError
+from ..models import Retrieval, Target
+from .correlation import correlation_id
+from .events import (
+    AttemptFailed,
+    AttemptStarted,
+    AttemptSucceeded,
+    CacheHit,
+    CallCompleted,
+    CallStarted,
+    CircuitChanged,
+    Degraded,
+    Event,
+    Headers,
+    Hedged,
+    Rejected,
+    RetryScheduled,
+)
+from .outcomes import marks
+from .redaction import DEFAULT_REDACTOR, Redactor
+
+try:
+    from opentelemetry.context import (
+        _SUPPRESS_HTTP_INSTRUMENTATION_KEY,
+        _SUPPRESS_INSTRUMENTATION_KEY,
+        Context,
+        attach,
+        detach,
+        get_current,
+        set_value,
+    )
+    from opentelemetry.trace import (
+        Span,
+        SpanKind,
+        Status,
+        StatusCode,
+        Tracer,
+        TracerProvider,
+        get_current_span,
+        get_tracer,
+        set_span_in_context,
+    )
+    from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+except ImportError:
+    raise ConfigurationError("Tracing needs the extra: pip install 'rage-retrievers[otel]'.") from None
+
+OPERATION: Final = "gen_ai.operation.name"
+PROVIDER_NAME: Final = "gen_ai.provider.name"
+DATA_SOURCE: Final = "gen_ai.data_source.id"
+TOP_K: Final = "gen_ai.retrieval.top_k"
+QUESTION: Final = "gen_ai.retrieval.query.text"
+DOCUMENTS: Final = "gen_ai.retrieval.documents"
+ERROR_TYPE: Final = "error.type"
+ADDRESS: Final = "server.address"
+PORT: Final = "server.port"
+METHOD: Final = "http.request.method"
+RESEND_COUNT: Final = "http.request.resend_count"
+STATUS_CODE: Final = "http.response.status_code"
+URL: Final = "url.full"
+RERANK: Final = "rage.rerank"
+ATTEMPTS: Final = "rage.attempts"
+DOCUMENT_COUNT: Final = "rage.documents"
+CORRELATION: Final = "rage.correlation_id"
+STALE: Final = "rage.stale"
+DEGRADED: Final = "rage.degraded"
+
+PROVIDER = "vectorize.io"
+_MOST_OPEN = 10_000
+# The key that the GenAI instrumentations of the OpenTelemetry world agree on; it is not in the API.
+_SUPPRESS_LANGUAGE_MODEL = "suppress_language_model_instrumentation"
+
+
+@dataclass(slots=True)
+class _Open:
+    """A call under way: its span, or the one around it, and the spans of its requests."""
+
+    span: Span
+    context: Context
+    owned: bool
+    attempts: dict[int, Span] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Tracing:
+    """Tells a tracer of every call and every request.
+
+    `documents=True` adds ids and scores of the documents, `question=True` the redacted question. `http_spans=False`
+    leaves the requests to an instrumentation of the HTTP library.
+    """
+
+    provider: TracerProvider | None = None
+    documents: bool = False
+    question: bool = False
+    http_spans: bool = True
+    redactor: Redactor = DEFAULT_REDACTOR
+    _tracer: Tracer = field(init=False, repr=False)
+    _open: dict[str, _Open] = field(default_factory=dict, init=False, repr=False)
+    _known: dict[tuple[Any, ...], tuple[str, dict[str, Any]]] = field(default_factory=dict, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self._tracer = get_tracer("rage_retrievers", tracer_provider=self.provider)
+
+    def on_event(self, event: Event, /) -> None:
+        """Open, tell or close the span that the event is about."""
+        kind = type(event)
+        if kind is CallStarted:
+            self._start(event)  # type: ignore[arg-type]  # the line above says so
+            return
+        call = self._open.get(event.call_id)
+        if call is not None:
+            _DEEDS.get(kind, Tracing._mark)(self, call, event)
+
+    def _mark(self, call: _Open, event: Event) -> None:
+        """Keep what a policy did on the span of the call."""
+        if call.owned and call.span.is_recording():
+            call.span.add_event(event.name, _point(event))
+
+    def _start(self, event: CallStarted) -> None:
+        context = get_current()
+        if context.get(_SUPPRESS_INSTRUMENTATION_KEY) or context.get(_SUPPRESS_LANGUAGE_MODEL):
+            return
+        query = event.query
+        around = get_current_span(context)
+        if query is not None and _is_retrieval(around):
+            self._keep(event.call_id, _Open(around, context, owned=False))
+            return
+        name, attributes = self._place(event.operation, event.target)
+        span = self._tracer.start_span(name, context, SpanKind.CLIENT, attributes)
+        if span.is_recording():
+            more: dict[str, Any] = {CORRELATION: correlation_id.get() or event.call_id}
+            if query is not None:
+                more[TOP_K] = query.num_results
+                more[RERANK] = query.rerank
+                if self.question:
+                    more[QUESTION] = self.redactor.text(query.question)
+            span.set_attributes(more)
+        self._keep(event.call_id, _Open(span, set_span_in_context(span, context), owned=True))
+
+    def _keep(self, call_id: str, call: _Open) -> None:
+        if len(self._open) >= _MOST_OPEN:  # calls abandoned without an end must not pile up
+            oldest = self._open.pop(next(iter(self._open)))
+            if oldest.owned:
+                oldest.span.end()
+        self._open[call_id] = call
+
+    def _place(self, operation: str, target: Target) -> tuple[str, dict[str, Any]]:
+        """The name of a call's span and what a sampler may know of it; worked out once, redacted."""
+        key = (operation, target, self.redactor.secrets.version)
+        known = self._known.get(key)
+        if known is None:
+            shown = "retrieval" if operation == "retrieve" else operation
+            source = self.redactor.identifier(target.pipeline_id)
+            attributes = {OPERATION: shown, PROVIDER_NAME: PROVIDER, DATA_SOURCE: source, **_server(target.base_url)}
+            known = self._remember(key, (f"{shown} {source}", attributes))
+        return known
+
+    def _request(self, event: AttemptStarted) -> tuple[str, dict[str, Any]]:
+        """The name and the attributes of a request's span; worked out once, redacted."""
+        key = (event.method, event.url or event.target.base_url, self.redactor.secrets.version)
+        known = self._known.get(key)
+        if known is None:
+            method, url, _ = key
+            shown = self.redactor.identifier(url.partition("?")[0])
+            known = self._remember(key, (method, {METHOD: method, URL: shown, **_server(url)}))
+        return known
+
+    def _remember(self, key: tuple[Any, ...], value: tuple[str, dict[str, Any]]) -> tuple[str, dict[str, Any]]:
+        if len(self._known) >= _MOST_OPEN:
+            self._known.clear()
+        self._known[key] = value
+        return value
+
+    def _start_attempt(self, call: _Open, event: AttemptStarted) -> None:
+        if not self.http_spans or not call.span.is_recording() or call.context.get(_SUPPRESS_HTTP_INSTRUMENTATION_KEY):
+            return
+        method, attributes = self._request(event)
+        if event.attempt > 1:
+            attributes = {**attributes, RESEND_COUNT: event.attempt - 1}
+        call.attempts[event.attempt] = self._tracer.start_span(method, call.context, SpanKind.CLIENT, attributes)
+
+    def _end_attempt(self, call: _Open, event: AttemptSucceeded | AttemptFailed) -> None:
+        span = call.attempts.pop(event.attempt, None)
+        if span is None:
+            return
+        if isinstance(event, AttemptSucceeded):
+            span.set_attribute(STATUS_CODE, event.status)
+        else:
+            status = getattr(event.error, "status", None)
+            if status is not None:
+                span.set_attribute(STATUS_CODE, status)
+            self._fail(span, event.error, str(status) if status is not None else None)
+        span.end()
+
+    def _fail(self, span: Span, error: BaseException, kind: str | None = None) -> None:
+        span.set_attribute(ERROR_TYPE, kind or type(error).__name__)
+        span.set_status(Status(StatusCode.ERROR, self.redactor.text(str(error))))
+
+    def _end(self, call: _Open, event: CallCompleted) -> None:
+        self._open.pop(event.call_id, None)
+        for attempt in call.attempts.values():  # cancelled, or the loser of a hedge
+            attempt.set_attribute(ERROR_TYPE, "cancelled")
+            attempt.end()
+        if not call.owned:
+            return
+        if call.span.is_recording():
+            call.span.set_attributes(self._ending(event.attempts, event.retrieval))
+            if event.error is not None:
+                self._fail(call.span, event.error)
+        call.span.end()
+
+    def _ending(self, attempts: int, retrieval: Retrieval | None) -> dict[str, Any]:
+        found: dict[str, Any] = {ATTEMPTS: attempts}
+        if retrieval is None:
+            return found
+        found[DOCUMENT_COUNT] = len(retrieval.documents)
+        stale, degraded = marks(retrieval)
+        if stale:
+            found[STALE] = True
+        if degraded is not None:
+            found[DEGRADED] = degraded
+        if self.documents:
+            ordered_by = retrieval.ordered_by
+            ids = self.redactor.identifiers(document.id or "" for document in retrieval.documents)
+            scores = (document.score(ordered_by) for document in retrieval.documents)
+            documents = [{"id": name, "score": score} for name, score in zip(ids, scores, strict=True)]
+            found[DOCUMENTS] = json.dumps(documents)
+        return found
+
+    def sending(self, event: AttemptStarted) -> AbstractContextManager[Headers]:
+        """While a request is under way its span is the current one; gives the W3C trace context as headers."""
+        call = self._open.get(event.call_id)
+        if call is None:
+            return nullcontext(())
+        span = call.attempts.get(event.attempt)
+        if span is None:
+            return _Current(call.context)
+        return _Current(set_value(_SUPPRESS_HTTP_INSTRUMENTATION_KEY, True, set_span_in_context(span, call.context)))
+
+
+_DEEDS: Final[Mapping[type[Event], Callable[[Tracing, _Open, Any], None]]] = {
+    AttemptStarted: Tracing._start_attempt,
+    AttemptSucceeded: Tracing._end_attempt,
+    AttemptFailed: Tracing._end_attempt,
+    CallCompleted: Tracing._end,
+}
+
+
+class _Current:
+    """Makes a context the current one; its value is the context as headers."""
+
+    __slots__ = ("_context", "_token")
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._token: Token[Context] | None = None
+
+    def __enter__(self) -> Headers:
+        self._token = attach(self._context)
+        return trace_headers(self._context)
+
+    def __exit__(self, *_: object) -> None:
+        if self._token is not None:
+            detach(self._token)
+
+
+_W3C = TraceContextTextMapPropagator()
+
+
+def trace_headers(context: Context | None = None) -> Headers:
+    """`traceparent` and `tracestate` of a context; baggage stays here, as it belongs to the application."""
+    carrier: dict[str, str] = {}
+    _W3C.inject(carrier, context)
+    return tuple(carrier.items())
+
+
+def _is_retrieval(span: Span) -> bool:
+    """Whether the span already stands for this retrieval, by the marks that the frameworks' instrumentations leave."""
+    attributes = getattr(span, "attributes", None)
+    if not attributes:
+        return False
+    return bool(attributes.get(OPERATION) == "retrieval" or attributes.get("openinference.span.kind") == "RETRIEVER")
+
+
+@lru_cache(maxsize=1_024)
+def _server(url: str) -> Mapping[str, Any]:
+    try:
+        parts = urlsplit(url)
+        port = parts.port or {"https": 443, "http": 80}.get(parts.scheme)
+    except ValueError:
+        return {}
+    found: dict[str, Any] = {}
+    if parts.hostname:
+        found[ADDRESS] = parts.hostname
+    if port is not None:
+        found[PORT] = port
+    return found
+
+
+def _point(event: Event) -> dict[str, Any]:
+    """What the call's span keeps of a policy's event."""
+    match event:
+        case RetryScheduled():
+            return {"attempt": event.attempt, "pause": event.pause, ERROR_TYPE: type(event.error).__name__}
+        case CircuitChanged():
+            return {"before": event.before, "after": event.after}
+        case Rejected():
+            return {"policy": event.policy, ERROR_TYPE: type(event.error).__name__}
+        case Hedged():
+            return {"delay": event.delay}
+        case CacheHit():
+            return {"age": event.age, "stale": event.stale}
+        case Degraded():
+            return {"fallback": event.fallback, ERROR_TYPE: type(event.error).__name__}
+        case _:
+            return {}
