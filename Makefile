@@ -4,7 +4,7 @@ BIN    := $(VENV)/bin
 DOCS   ?=
 Q      ?=
 
-.PHONY: demo test lint types unit clean
+.PHONY: demo test lint types unit clean generate
 
 # The demo's stamp and the tests' stamp are two, so that the demo installs no test tools.
 $(VENV)/.demo: pyproject.toml constraints.txt
@@ -34,3 +34,6 @@ unit: $(VENV)/.dev
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache
+
+generate: $(VENV)/.dev
+	$(BIN)/python scripts/generate_docs.py

@@ -42,24 +42,36 @@ if TYPE_CHECKING:
         UnauthorizedError,
         is_transient,
     )
+    from .filters import F
     from .models import AdvancedQuery, Document, PipelineStatus, Query, Research, ResearchEvent, Retrieval, Target
     from .resilience import (
+        AdaptiveThrottle,
         Bulkhead,
+        Cache,
         CircuitBreaker,
         Deadline,
+        Degrade,
+        EmptyAnswer,
+        Hedge,
+        OtherRetriever,
         Pipeline,
+        RateLimit,
         Retry,
         RetryBudget,
+        StaleAnswer,
         default_pipeline,
     )
+    from .scope import current_scope, scope
     from .settings import VectorizeSettings
 
 __all__ = [
+    "AdaptiveThrottle",
     "AdvancedQuery",
     "AsyncVectorizeClient",
     "BadRequestError",
     "Bulkhead",
     "BulkheadFullError",
+    "Cache",
     "CircuitBreaker",
     "CircuitOpenError",
     "ClientOptions",
@@ -67,16 +79,22 @@ __all__ = [
     "ConnectionFailedError",
     "Deadline",
     "DeadlineExceededError",
+    "Degrade",
     "Document",
+    "EmptyAnswer",
+    "F",
     "ForbiddenError",
+    "Hedge",
     "InvalidResponseError",
     "NotFoundError",
+    "OtherRetriever",
     "Pipeline",
     "PipelineStatus",
     "Query",
     "QueryOptions",
     "QuotaExceededError",
     "RageError",
+    "RateLimit",
     "RateLimitExceededError",
     "RateLimitedError",
     "RejectedError",
@@ -90,6 +108,7 @@ __all__ = [
     "RetryBudget",
     "RetryBudgetExhaustedError",
     "ServerError",
+    "StaleAnswer",
     "StatusError",
     "Target",
     "ThrottledError",
@@ -97,12 +116,14 @@ __all__ = [
     "VectorizeClient",
     "VectorizeSettings",
     "__version__",
+    "current_scope",
     "default_pipeline",
     "is_transient",
+    "scope",
 ]
 
 # In the order in which they are cheap to load.
-_HOMES = ("errors", "models", "resilience", "client", "settings")
+_HOMES = ("errors", "models", "filters", "scope", "resilience", "client", "settings")
 
 
 def __getattr__(name: str) -> Any:

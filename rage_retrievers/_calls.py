@@ -16,7 +16,7 @@ from .engines import Engines
 from .errors import ConfigurationError, DeadlineExceededError, UnauthorizedError
 from .models import AdvancedQuery, Message, PipelineStatus, Query, Research, ResearchEvent, Retrieval, unknown_keyword
 from .observability.events import AttemptFailed, AttemptStarted, AttemptSucceeded, CallCompleted, CallStarted, Listener
-from .resilience import Bulkhead, Call, CircuitBreaker, Deadline, Homes, Pipeline, Policy, Retry
+from .resilience import Bulkhead, Cache, Call, CircuitBreaker, Deadline, Homes, Pipeline, Policy, Retry
 from .resilience.pipeline import shared_homes
 
 if TYPE_CHECKING:
@@ -360,4 +360,6 @@ def _resilience(settings: VectorizeSettings) -> Pipeline:
     ]
     if settings.retry_attempts:
         policies.append(Retry(attempts=settings.retry_attempts + 1, base=base, cap=max(5.0, base)))
+    if settings.enable_caching:
+        policies.append(Cache(ttl=settings.cache_ttl))
     return Pipeline(policies)

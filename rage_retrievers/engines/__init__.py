@@ -56,7 +56,7 @@ def embedded(
     scores (question, texts). Raises ConfigurationError for a folder that cannot be used. The folder is indexed at the
     first request.
     """
-    from .embedded import open_embedded
+    from ._embedded import open_embedded
 
     return open_embedded(
         folder, organization=organization, pipeline_id=pipeline_id, embedding=embedding, reranker=reranker
