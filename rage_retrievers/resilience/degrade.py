@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
-from .._flow import Flow, immediate
+from .._flow import Flow, as_ask, immediate
 from ..errors import ConfigurationError, RageError
 from ..models import Document, Query, Retrieval
 from ..observability.events import Degraded
@@ -66,7 +66,6 @@ class OtherRetriever:
 
     def __call__(self, call: Call, query: Query, /) -> Flow[Retrieval | None]:
         """Whatever the function answers."""
-        from .._flow import as_ask
 
         answer = yield as_ask(self.retrieve, query)
         return answer if isinstance(answer, Retrieval) or answer is None else _retrieval(answer, query)

@@ -185,15 +185,18 @@ class _VirtualTime:
         """Run flows side by side to their ends; what each returned or raised, in the order given."""
         running = [self.start(flow) for flow in flows]
         for one in running:
-            self.finish(one)
+            self._run_until_done(one)
         return [one.result() if one.error is None else one.error for one in running]
 
     def finish(self, running: Running[T]) -> T:
         """Let time pass until this flow has ended; what it returned or raised."""
+        self._run_until_done(running)
+        return running.result()
+
+    def _run_until_done(self, running: Running[Any]) -> None:
         while not running.done:
             if not self._advance():
                 raise RuntimeError(_STUCK)
-        return running.result()
 
     def pass_time(self, seconds: float) -> None:
         """Let so many seconds pass, with everything that happens meanwhile."""
