@@ -202,7 +202,8 @@ class _Connection(asyncio.StreamReaderProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._left.set()
         super().connection_lost(exc)
-        self._server._closed(self)
+        # asyncio closes the socket right after this call; only then is the connection closed for the client too.
+        asyncio.get_running_loop().call_soon(self._server._closed, self)
 
     def abort(self) -> None:
         """Break the connection; what is not sent yet is dropped."""
