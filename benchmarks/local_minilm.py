@@ -59,18 +59,21 @@ class MiniLM:
         scores = query @ key.transpose(0, 2, 1) / math.sqrt(query.shape[-1])
         shares = np.exp(scores - scores.max(axis=-1, keepdims=True))
         shares /= shares.sum(axis=-1, keepdims=True)
-        return (shares @ value).transpose(1, 0, 2).reshape(states.shape)
+        attended: Array = (shares @ value).transpose(1, 0, 2).reshape(states.shape)
+        return attended
 
     def _split(self, states: Array) -> Array:
         return states.reshape(len(states), self._heads, -1).transpose(1, 0, 2)
 
     def _dense(self, states: Array, name: str) -> Array:
-        return states @ self._weights[f"{name}weight"].T + self._weights[f"{name}bias"]
+        made: Array = states @ self._weights[f"{name}weight"].T + self._weights[f"{name}bias"]
+        return made
 
     def _normalize(self, states: Array, name: str) -> Array:
         centered = states - states.mean(axis=-1, keepdims=True)
         spread = np.sqrt((centered**2).mean(axis=-1, keepdims=True) + 1e-12)
-        return centered / spread * self._weights[f"{name}weight"] + self._weights[f"{name}bias"]
+        scaled: Array = centered / spread * self._weights[f"{name}weight"] + self._weights[f"{name}bias"]
+        return scaled
 
 
 def gelu(values: Array) -> Array:
@@ -79,4 +82,5 @@ def gelu(values: Array) -> Array:
     t = 1 / (1 + 0.3275911 * x)
     series = t * (0.254829592 + t * (-0.284496736 + t * (1.421413741 + t * (-1.453152027 + t * 1.061405429))))
     erf = np.sign(values) * (1 - series * np.exp(-x * x))
-    return (0.5 * values * (1 + erf)).astype(np.float32)
+    activated: Array = (0.5 * values * (1 + erf)).astype(np.float32)
+    return activated

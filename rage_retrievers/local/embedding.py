@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
+from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,6 +14,8 @@ from numpy.typing import NDArray
 from rage_retrievers.errors import ConfigurationError
 
 Vectors = NDArray[np.float32]
+_KNOWN_WORDS = 50_000
+_FEW_TEXTS = 32
 
 
 class Embedding(Protocol):
@@ -33,7 +36,7 @@ class WordVectors:
     in some versions and gives NaN for an empty text.
     """
 
-    identity = "wordllama-l2-supercat-256"
+    identity = "wordllama-l2-supercat-256/words"
 
     def __init__(self) -> None:
         from safetensors.numpy import load_file
@@ -47,18 +50,35 @@ class WordVectors:
         self._tokenizer = Tokenizer.from_file(str(home / "tokenizers" / "l2_supercat_tokenizer_config.json"))
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
+        self._known: dict[str, list[int]] = {}
 
     def passages(self, texts: Sequence[str]) -> Vectors:
-        vectors = np.zeros((len(texts), self._table.shape[1]), dtype=np.float32)
-        encoded = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
-        for row, encoding in enumerate(encoded):
-            if encoding.ids:
-                vectors[row] = self._table[encoding.ids].mean(axis=0, dtype=np.float32)
+        # Widening half floats is what takes the time, so many texts widen the whole table once.
+        table = self._table if len(texts) < _FEW_TEXTS else self._table.astype(np.float32)
+        vectors = np.zeros((len(texts), table.shape[1]), dtype=np.float32)
+        for row, ids in enumerate(self._tokens(texts)):
+            if ids:
+                vectors[row] = table[ids].astype(np.float32, copy=False).sum(axis=0)
         return unit(vectors)
 
     def question(self, text: str) -> Vectors:
         row: Vectors = self.passages([text])[0]
         return row
+
+    def _tokens(self, texts: Sequence[str]) -> Iterator[list[int]]:
+        """The token ids of each text. No token of this vocabulary spans a space, so words are encoded once each."""
+        split = [text.split() for text in texts]
+        known = self._known
+        fresh = {word for words in split for word in words if word not in known}
+        if len(known) + len(fresh) > _KNOWN_WORDS:
+            # A new dictionary, for another thread may be reading from the old one.
+            fresh = {word for words in split for word in words}
+            known = self._known = {}
+        if fresh:
+            encoded = self._tokenizer.encode_batch_fast(list(fresh), add_special_tokens=False)
+            known.update(zip(fresh, (encoding.ids for encoding in encoded), strict=True))
+        for words in split:
+            yield list(chain.from_iterable(map(known.__getitem__, words)))
 
 
 class Injected:

@@ -65,13 +65,16 @@ class Folder:
         refused: list[tuple[str, str]] = []
         sidecars: dict[str, os.stat_result] = {}
         for entry in self._walk(str(self.root), refused):
-            relative = os.path.relpath(entry.path, self.root).replace(os.sep, "/")
+            relative = self._relative(entry.path)
             try:
                 self._sort(entry, relative, found, sidecars, refused)
             except OSError as error:
                 refused.append((relative, error.strerror or str(error)))
         entries = [self._entry(name, *found[name], sidecars.get(name)) for name in sorted(found)]
         return Scan(entries, refused)
+
+    def _relative(self, path: str) -> str:
+        return path.removeprefix(str(self.root)).lstrip(os.sep).replace(os.sep, "/")
 
     def _walk(self, directory: str, refused: list[tuple[str, str]]) -> Iterator[os.DirEntry[str]]:
         pending = [directory]
@@ -87,8 +90,7 @@ class Folder:
                         else:
                             yield entry
             except OSError as error:
-                relative = os.path.relpath(current, self.root).replace(os.sep, "/")
-                refused.append((relative, error.strerror or str(error)))
+                refused.append((self._relative(current), error.strerror or str(error)))
 
     def _sort(
         self,

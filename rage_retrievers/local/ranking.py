@@ -25,6 +25,7 @@ POOL = 100
 TEXT_WEIGHT, VECTOR_WEIGHT, PAIR_WEIGHT = 0.7, 0.3, 0.1
 BACKGROUND_WEIGHT = 0.4
 _LISTABLE = 5_000
+_GROUP = 64
 Reranker = Callable[[str, list[str]], list[float]]
 
 
@@ -104,7 +105,7 @@ class _Search:
             return self._by_text(pool)
         if self._ask.mode == "vector":
             return self._by_vector(pool)
-        return self._by_both(max(pool, POOL))
+        return self._by_both(max(pool, POOL), pool)
 
     def relevancies(self, numbers: Rows) -> Vectors:
         """The second-stage score of each candidate."""
@@ -126,19 +127,37 @@ class _Search:
 
     def _by_vector(self, pool: int) -> tuple[Rows, Vectors]:
         cosines = self._all_cosines()
-        rows = np.arange(self._snapshot.count) if self._admitted is None else np.flatnonzero(self._admitted)
-        best = _top(cosines if self._admitted is None else cosines[rows], pool)
-        return self._snapshot.numbers[rows[best]], cosines[rows[best]]
+        if self._admitted is None:
+            best = _top(cosines, pool)
+        else:
+            rows = np.flatnonzero(self._admitted)
+            best = rows[_top(cosines[rows], pool)]
+        return self._snapshot.numbers[best], cosines[best]
 
-    def _by_both(self, pool: int) -> tuple[Rows, Vectors]:
+    def _by_both(self, pool: int, wanted: int) -> tuple[Rows, Vectors]:
+        """The best `wanted` by the weighted sum, and more, among the best `pool` of either kind."""
         query = self._query()
-        by_text, _ = self._by_text(pool)
+        bound = self._text.bound(query)
+        by_text, scores = self._matching(query, pool)
         by_vector, _ = self._by_vector(pool)
-        numbers = np.union1d(by_text, by_vector)
-        text = _over(self._text_scores(query, numbers), self._text.bound(query))
         weight = TEXT_WEIGHT * self._ask.text_boost
+        fused = self._fuse(weight, _over(scores, bound), by_text)
+        others = np.setdiff1d(by_vector, by_text)
+        if len(by_text) < pool:  # whatever is not in this list holds no word of the question
+            other_scores = np.zeros(len(others), dtype=np.float32)
+        else:
+            # No passage outside the list scores more than its last, so most of the others need not be scored.
+            highest = self._fuse(weight, _over(scores.min(keepdims=True), bound), others)
+            others = others[highest >= _least_of_best(fused, wanted)]
+            other_scores = self._text_scores(query, others)
+        numbers = np.concatenate([by_text, others])
+        if query is self._plain:
+            self._scored = _sorted(numbers, np.concatenate([scores, other_scores]))
+        return numbers, np.concatenate([fused, self._fuse(weight, _over(other_scores, bound), others)])
+
+    def _fuse(self, weight: float, text: Vectors, numbers: Rows) -> Vectors:
         fused = weight * text + VECTOR_WEIGHT * self._positive_cosines(numbers)
-        return numbers, (fused / (weight + VECTOR_WEIGHT)).astype(np.float32)
+        return (fused / (weight + VECTOR_WEIGHT)).astype(np.float32)
 
     def _query(self) -> TextQuery:
         ask = self._ask
@@ -173,8 +192,7 @@ class _Search:
             return scores[np.searchsorted(known, numbers)]
         scores = _aligned(self._text.search(query, len(numbers), numbers.tolist()), numbers)
         if query is self._plain:
-            order = np.argsort(numbers)
-            self._scored = numbers[order], scores[order]
+            self._scored = _sorted(numbers, scores)
         return scores
 
     def _positive_cosines(self, numbers: Rows) -> Vectors:
@@ -215,9 +233,28 @@ def _ask_reranker(
 
 
 def _top(scores: Vectors, count: int) -> Rows:
+    """Where the highest `count` scores are, in no order."""
     if count >= len(scores):
         return np.arange(len(scores))
-    return np.argpartition(-scores, count - 1)[:count]
+    rows = (
+        np.arange(len(scores)) if len(scores) < 2 * _GROUP * count else np.flatnonzero(scores >= _floor(scores, count))
+    )
+    return rows[np.argpartition(scores[rows], len(rows) - count)[len(rows) - count :]]
+
+
+def _floor(scores: Vectors, count: int) -> np.float32:
+    """A bound that at least `count` scores reach and few others do: the count-th highest of the maxima of groups."""
+    maxima = scores[: len(scores) // _GROUP * _GROUP].reshape(-1, _GROUP).max(axis=1)
+    return np.float32(np.partition(maxima, len(maxima) - count)[len(maxima) - count])
+
+
+def _least_of_best(scores: Vectors, count: int) -> float:
+    return float(np.partition(scores, len(scores) - count)[len(scores) - count]) if count <= len(scores) else -math.inf
+
+
+def _sorted(numbers: Rows, scores: Vectors) -> tuple[Rows, Vectors]:
+    order = np.argsort(numbers)
+    return numbers[order], scores[order]
 
 
 def _descending(scores: Vectors, numbers: Rows) -> Rows:

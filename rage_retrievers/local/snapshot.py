@@ -31,6 +31,7 @@ class Snapshot:
         self.numbers, self.documents, self.alive = rows
         self.all_alive = bool(self.alive.all())
         self.count = len(self.numbers)
+        self._unbroken = self.count > 0 and int(self.numbers[-1] - self.numbers[0]) == self.count - 1
         self._store = store
         self._lock = threading.Lock()
         self._columns: tuple[Rows, Columns] | None = None
@@ -83,7 +84,10 @@ class Snapshot:
         """The row of each passage, -1 for one that is not in this snapshot."""
         if not self.count:
             return np.full(len(numbers), -1, dtype=np.int64)
-        places = np.searchsorted(self.numbers, numbers).clip(max=self.count - 1)
+        if self._unbroken:
+            places = (numbers - self.numbers[0]).clip(0, self.count - 1)
+        else:
+            places = np.searchsorted(self.numbers, numbers).clip(max=self.count - 1)
         found = (self.numbers[places] == numbers) & self.alive[places]
         return np.where(found, places, -1)
 

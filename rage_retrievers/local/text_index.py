@@ -134,11 +134,14 @@ class TextView:
         """How many of the pairs of neighbouring terms each passage in `within` holds, as (numbers, counts)."""
         from tantivy import Occur, Query
 
-        held = [
-            (Occur.Should, Query.const_score_query(Query.phrase_query(self._schema, "text", list(pair), 1), 1.0))
-            for pair in pairs
-        ]
-        return self._collect(self._restrict(Query.boolean_query(held), within), len(within))
+        # One search per pair: a union of phrases would look for each of them in every passage of the collection.
+        named = self._named(within)
+        held: dict[int, int] = dict.fromkeys(within, 0)
+        for pair in pairs:
+            phrase = Query.const_score_query(Query.phrase_query(self._schema, "text", list(pair), 1), 0.0)
+            for n in self._collect(Query.boolean_query([(Occur.Must, phrase), (Occur.Must, named)]), len(within))[0]:
+                held[int(n)] += 1
+        return np.asarray(list(held), dtype=np.int64), np.asarray(list(held.values()), dtype=np.float32)
 
     def bound(self, query: TextQuery) -> float:
         """A score that no passage can exceed, so that score / bound is comparable between questions."""
@@ -182,11 +185,16 @@ class TextView:
     def _restrict(self, query: Query, within: Sequence[int]) -> Query:
         from tantivy import Occur, Query
 
+        return Query.boolean_query([(Occur.Must, query), (Occur.Must, self._named(within))])
+
+    def _named(self, within: Sequence[int]) -> Query:
+        from tantivy import Occur, Query
+
         if len(within) > _ONE_BY_ONE:
             named = Query.term_set_query(self._schema, "n", list(within))
         else:
             named = Query.boolean_query([(Occur.Should, Query.term_query(self._schema, "n", n)) for n in within])
-        return Query.boolean_query([(Occur.Must, query), (Occur.Must, Query.const_score_query(named, 0.0))])
+        return Query.const_score_query(named, 0.0)
 
 
 def weigh(terms: Iterable[str], weight: float = 1.0) -> dict[str, float]:
