@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ class Run:
     """One of the two ways of running a flow."""
 
     kind: type[World]
+    runner: asyncio.Runner
 
     def world(
         self, script: Script = (), *, then: Outcome = 200, random: Callable[[], float] | None = None, seed: int = 0
@@ -31,13 +32,13 @@ class Run:
         """Drive one flow to its end."""
         if isinstance(world, VirtualWorld):
             return drive(flow, world)
-        return asyncio.run(adrive(flow, world))
+        return self.runner.run(adrive(flow, world))
 
     def all(self, flows: list[Flow[Any]], world: World) -> list[Any]:
         """Drive flows side by side; what each returned or raised."""
         if isinstance(world, VirtualWorld):
             return world.gather(flows)
-        return asyncio.run(_gather(flows, world))
+        return self.runner.run(_gather(flows, world))
 
 
 async def _gather(flows: list[Flow[Any]], world: AsyncVirtualWorld) -> list[Any]:
@@ -45,9 +46,10 @@ async def _gather(flows: list[Flow[Any]], world: AsyncVirtualWorld) -> list[Any]
 
 
 @pytest.fixture(params=[VirtualWorld, AsyncVirtualWorld], ids=["sync", "async"])
-def run(request: pytest.FixtureRequest) -> Run:
+def run(request: pytest.FixtureRequest) -> Iterator[Run]:
     """How the flows of a test are run."""
-    return Run(request.param)
+    with asyncio.Runner() as runner:
+        yield Run(request.param, runner)
 
 
 class Heard:
