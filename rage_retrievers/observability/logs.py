@@ -285,7 +285,7 @@ def _date(second: int) -> str:
 class JSONFormatter(logging.Formatter):
     """One JSON object a line: timestamp, level, logger, event, then the record's fields."""
 
-    _encode = jsonlib.JSONEncoder(default=str, ensure_ascii=False, check_circular=False, separators=(", ", ": ")).encode
+    _encode = jsonlib.JSONEncoder(default=str, check_circular=False, separators=(", ", ": ")).encode
 
     def format(self, record: logging.LogRecord) -> str:
         """The record as one line."""

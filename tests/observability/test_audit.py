@@ -1,0 +1,161 @@
+"""One record for each call, that says who asked and never what."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rage_retrievers.errors import AuditError
+from rage_retrievers.models import Query
+from rage_retrievers.observability import Audit, configure_logging, correlation
+from rage_retrievers.observability.audit import AUDIT, filter_fields, to_file
+
+from .conftest import ANSWER, Story
+
+FILTERED = Query(
+    question="Who is ada@example.org?",
+    metadata_filters=[{"tenant": ["t-1"]}, {"year": [2024]}],
+    advanced_query={"filters": {"bool": {"must": [{"term": {"lang": "en"}}, {"range": {"year": {"gte": 1}}}]}}},
+)
+
+
+def records(**options: Any) -> tuple[Audit, list[dict[str, Any]]]:
+    kept: list[dict[str, Any]] = []
+    return Audit(sink=kept.append, key=b"k" * 32, clock=lambda: 1_700_000_000.5, **options), kept
+
+
+def test_a_call_leaves_one_record() -> None:
+    """Who, when, which pipeline, filters' names, a keyed hash, ids, outcome, attempts; no question, no values."""
+    audit, kept = records(who=lambda: {"user": "u-17", "token": "abc"})
+    with correlation("request-7"):
+        Story((audit,), query=FILTERED).answered_at_second()
+    assert kept == [
+        {
+            "correlation_id": "request-7",
+            "call_id": "call-1",
+            "at": "2023-11-14T22:13:20.500Z",
+            "who": {"user": "u-17", "token": "[redacted]"},
+            "operation": "retrieve",
+            "organization": "org-1",
+            "pipeline": "aip-1",
+            "filter_fields": ["lang", "tenant", "year"],
+            "question_hash": "hmac-sha256:e65a0410cf3fdc9729b7172422445d16e88daa2e143e1369b3ab1909c7a8db57",
+            "document_ids": ["doc-1", "doc-2"],
+            "outcome": "answered",
+            "error_type": None,
+            "attempts": 2,
+            "elapsed_ms": 410.0,
+        }
+    ]
+    assert "example.org" not in str(kept)
+    assert "t-1" not in str(kept)
+
+
+def test_the_hash_depends_on_question_and_key() -> None:
+    """Equal questions can be found with the key, and guessed by nobody without it."""
+    audit, kept = records()
+    other = Audit(sink=kept.append)
+    for listener, question in ((audit, "a"), (audit, "a"), (audit, "b"), (other, "a")):
+        Story((listener,), query=Query(question=question)).end()
+    hashes = [record["question_hash"] for record in kept]
+    assert hashes[0] == hashes[1]
+    assert len(set(hashes)) == 3
+    assert "k" * 8 not in repr(audit)
+
+
+@pytest.mark.parametrize(
+    ("story", "outcome"),
+    [
+        (lambda story: story.end(), "answered"),
+        (lambda story: story.end(ANSWER.with_facts(stale=True)), "stale"),
+        (lambda story: story.end(ANSWER.with_facts(degraded="local", stale=True)), "degraded"),
+        (lambda story: story.failed(), "failed"),
+        (lambda story: story.failed(asyncio.CancelledError()), "cancelled"),
+    ],
+)
+def test_every_ending_has_its_outcome(story: Any, outcome: str) -> None:
+    """A refused, failed or cancelled call is on record like any other."""
+    audit, kept = records()
+    story(Story((audit,)))
+    assert [record["outcome"] for record in kept] == [outcome]
+
+
+def test_filters_of_any_depth_are_named_but_not_quoted() -> None:
+    """Nested clauses are read, a stranger's endless nesting is not followed."""
+    clause: Any = {"term": {"deep": 1}}
+    for _ in range(10):
+        clause = {"bool": {"should": [clause]}}
+    assert filter_fields(Query(question="q", advanced_query={"filters": clause})) == ["deep"]
+    for _ in range(100):
+        clause = {"bool": {"should": [clause]}}
+    assert filter_fields(Query(question="q", advanced_query={"filters": clause})) == []
+
+
+class FullDisk(io.StringIO):
+    def write(self, text: str) -> int:
+        raise OSError("no space left for this record")
+
+
+def audit_to(stream: io.StringIO) -> logging.Handler:
+    handler = logging.StreamHandler(stream)
+    logging.getLogger(AUDIT).addHandler(handler)
+    return handler
+
+
+def test_failing_open_logs_that_a_record_is_missing(caplog: pytest.LogCaptureFixture) -> None:
+    """By default the call goes on; the log says which call has no record."""
+    logging.getLogger(AUDIT).propagate = False
+    audit_to(FullDisk())
+    Story((Audit(),)).answered()
+    assert caplog.messages == ["audit.failed call_id=call-1 error_type=OSError"]
+
+
+@pytest.mark.parametrize("stream", [FullDisk(), None], ids=["the write fails", "nobody listens"])
+def test_failing_closed_withholds_the_answer(stream: io.StringIO | None) -> None:
+    """`required=True`: a record that cannot be kept fails the call with an AuditError."""
+    logging.getLogger(AUDIT).propagate = False
+    if stream is not None:
+        audit_to(stream)
+    with pytest.raises(AuditError, match="withheld") as failure:
+        Story((Audit(required=True),)).answered()
+    assert not failure.value.transient
+
+
+def test_failing_closed_keeps_the_calls_own_error_as_context() -> None:
+    """A failed call without a record raises the AuditError; the reason it failed is not lost to a debugger."""
+    with pytest.raises(AuditError):
+        Story((Audit(sink=lambda _: 1 / 0, required=True),)).failed()  # type: ignore[arg-type]
+
+
+def test_watching_a_handler_changes_nothing_for_other_records(capsys: pytest.CaptureFixture[str]) -> None:
+    """A handler shared with other loggers reports their failures as it did before."""
+    logging.getLogger(AUDIT).propagate = False
+    handler = audit_to(FullDisk())
+    Story((Audit(),)).answered()
+    handler.handle(logging.makeLogRecord({"msg": "another record"}))
+    assert "another record" in capsys.readouterr().err
+
+
+def test_records_pass_every_level() -> None:
+    """An audit trail does not end because somebody turned the log down to ERROR."""
+    stream = io.StringIO()
+    configure_logging(json=True, level="ERROR", stream=stream)
+    Story((Audit(),)).answered()
+    record = json.loads(stream.getvalue())
+    assert (record["logger"], record["event"], record["pipeline"]) == (AUDIT, "audit.call", "aip-1")
+
+
+def test_a_file_gets_one_line_a_record(tmp_path: Path) -> None:
+    """`to_file` appends JSON lines, written out before the answer is given, and raises when it cannot."""
+    path = tmp_path / "audit.jsonl"
+    for _ in range(2):
+        Story((Audit(sink=to_file(path), required=True),)).answered()
+    assert [json.loads(line)["event"] for line in path.read_text().splitlines()] == ["audit.call"] * 2
+    with pytest.raises(AuditError):
+        Story((Audit(sink=to_file(tmp_path / "none" / "audit.jsonl"), required=True),)).answered()

@@ -1,0 +1,210 @@
+"""Events in the log: constant names, fields beside them, no text unless it was asked for."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import logging
+import threading
+from typing import Any
+
+import pytest
+from pythonjsonlogger.json import JsonFormatter
+
+from rage_retrievers.models import Document, Retrieval, Target
+from rage_retrievers.observability import EventLog, configure_logging, correlation, register_secret
+from rage_retrievers.observability.logs import RedactingFilter
+from rage_retrievers.observability.redaction import Redactor
+
+from .conftest import ANSWER, QUERY, Story
+
+
+def lines(stream: io.StringIO) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+def logged(level: str = "DEBUG", **options: Any) -> tuple[EventLog, io.StringIO]:
+    stream = io.StringIO()
+    configure_logging(json=True, level=level, stream=stream)
+    return EventLog(**options), stream
+
+
+def test_a_call_is_logged_as_constant_names_with_fields() -> None:
+    """The sequence of a call that needed a second attempt, as JSON."""
+    log, stream = logged()
+    with correlation("request-7"):
+        Story((log,)).answered_at_second()
+    records = lines(stream)
+    assert [(record["level"], record["event"]) for record in records] == [
+        ("DEBUG", "retrieve.started"),
+        ("DEBUG", "attempt.started"),
+        ("WARNING", "attempt.failed"),
+        ("WARNING", "circuit.changed"),
+        ("INFO", "retry.scheduled"),
+        ("DEBUG", "attempt.started"),
+        ("DEBUG", "attempt.succeeded"),
+        ("INFO", "retrieve.completed"),
+    ]
+    assert {record["correlation_id"] for record in records} == {"request-7"}
+    timestamp = records[-1].pop("timestamp")
+    assert timestamp.endswith("Z")
+    assert len(timestamp) == len("2026-01-31T23:59:59.123Z")
+    assert records[-1] == {
+        "level": "INFO",
+        "logger": "rage_retrievers.calls",
+        "event": "retrieve.completed",
+        "correlation_id": "request-7",
+        "call_id": "call-1",
+        "pipeline": "aip-1",
+        "attempts": 2,
+        "elapsed_ms": 410.0,
+        "documents": 2,
+    }
+    assert records[2]["error_type"] == "ServerError"
+    assert (records[2]["status"], records[2]["request_id"]) == (503, "req-9")
+
+
+def test_as_text_a_line_is_the_name_and_the_fields(caplog: pytest.LogCaptureFixture) -> None:
+    """Any formatter of the application's shows them, in one line that can be searched."""
+    with caplog.at_level("INFO"):
+        Story((EventLog(),)).answered()
+    assert caplog.messages == [
+        "retrieve.completed correlation_id=call-1 call_id=call-1 pipeline=aip-1 attempts=1 elapsed_ms=410.0 documents=2"
+    ]
+
+
+def test_any_json_formatter_sees_the_fields() -> None:
+    """Fields are attributes of the record, so an application's own JSON logging has them too."""
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(JsonFormatter(["levelname", "message"]))
+    logger = logging.getLogger("rage_retrievers")
+    logger.addHandler(handler)
+    logger.setLevel("INFO")
+    Story((EventLog(),)).answered()
+    (record,) = lines(stream)
+    assert (record["event"], record["documents"], record["pipeline"]) == ("retrieve.completed", 2, "aip-1")
+
+
+def test_a_failure_is_an_error_and_a_cancellation_is_not() -> None:
+    """The log can be alarmed on by level alone."""
+    log, stream = logged("INFO")
+    Story((log,)).failed()
+    Story((log,)).failed(asyncio.CancelledError())
+    found = [(record["level"], record["event"], record["error_type"]) for record in lines(stream)]
+    assert found == [
+        ("WARNING", "attempt.failed", "RateLimitedError"),
+        ("ERROR", "retrieve.failed", "RateLimitedError"),
+        ("INFO", "retrieve.cancelled", "CancelledError"),
+    ]
+
+
+def test_stale_and_degraded_answers_say_so() -> None:
+    """An answer that is not what was asked for is told from one that is."""
+    log, stream = logged("INFO")
+    Story((log,)).end(ANSWER.with_facts(stale=True))
+    Story((log,)).end(ANSWER.with_facts(degraded="local"))
+    stale, degraded = lines(stream)
+    assert stale["stale"] is True
+    assert degraded["degraded"] == "local"
+
+
+def test_texts_are_logged_only_when_asked_for_and_redacted() -> None:
+    """Off: neither question nor passage. On: a record of their own, without personal data."""
+    log, stream = logged()
+    Story((log,)).answered()
+    assert "Ada" not in stream.getvalue()
+    assert "Who is" not in stream.getvalue()
+    log, stream = logged(show_texts=True)
+    Story((log,)).answered()
+    texts = lines(stream)[-1]
+    assert texts["event"] == "retrieve.texts"
+    assert texts["question"] == "Who is [email]?"
+    assert texts["passages"] == ["Ada wrote programs.", "Her card is [card]."]
+
+
+def test_detectors_never_run_in_the_thread_of_the_call() -> None:
+    """Heavy detectors see the texts later, elsewhere; the call does not wait for them."""
+    release = threading.Event()
+    threads: set[str] = set()
+
+    def slow(text: str) -> list[tuple[int, int, str]]:
+        release.wait(10)
+        threads.add(threading.current_thread().name)
+        return [(0, 3, "name")] if text.startswith("Ada") else []
+
+    log, stream = logged(show_texts=True, redactor=Redactor(detectors=(slow,)))
+    Story((log,)).answered()
+    assert "texts" not in stream.getvalue()
+    release.set()
+    log.close()
+    assert threading.current_thread().name not in threads
+    assert lines(stream)[-1]["passages"][0] == "[name] wrote programs."
+
+
+def test_texts_are_dropped_rather_than_piled_up() -> None:
+    """A detector that cannot keep up costs texts, and the log says how many calls lost theirs."""
+    release = threading.Event()
+
+    def stuck(text: str) -> list[tuple[int, int, str]]:
+        release.wait(10)
+        return []
+
+    log, stream = logged("WARNING", show_texts=True, redactor=Redactor(detectors=(stuck,)))
+    log.logger.setLevel("INFO")
+    for _ in range(1_003):
+        Story((log,)).end()
+    release.set()
+    log.close()
+    log.logger.setLevel(logging.NOTSET)
+    assert [record["event"] for record in lines(stream)].count("texts.dropped") == 3
+
+
+def test_a_token_in_the_place_of_an_id_is_hidden() -> None:
+    """Settings mixed up put the token where the pipeline's id belongs; it is not logged there either."""
+    log, stream = logged()
+    target = Target("https://api.vectorize.io/v1", "org-1", "opaque-token-of-a-customer")
+    Story((log,), target=target).end()
+    register_secret("opaque-token-of-a-customer")
+    stream.truncate(0)
+    Story((log,), target=target).end()
+    assert "opaque-token" not in stream.getvalue()
+    assert lines(io.StringIO(stream.getvalue().lstrip("\0")))[0]["pipeline"] == "[redacted]"
+
+
+def test_configuring_again_replaces_and_touches_nobody_else() -> None:
+    """One handler of ours, on our logger alone; records do not also go to the root's handlers."""
+    root = logging.getLogger().handlers[:]
+    first, second = io.StringIO(), io.StringIO()
+    configure_logging(stream=first)
+    configure_logging(stream=second, level="info")
+    Story((EventLog(),)).answered()
+    assert first.getvalue() == ""
+    assert second.getvalue().count("retrieve.completed") == 1
+    assert logging.getLogger().handlers == root
+
+
+def test_the_filter_redacts_what_others_log() -> None:
+    """Added to the application's handler, it covers every logger that writes there, tracebacks and extras included."""
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    handler.addFilter(RedactingFilter())
+    logger = logging.getLogger("rage_retrievers.test")
+    logger.addHandler(handler)
+    try:
+        raise ValueError("ada@example.org")
+    except ValueError:
+        logger.exception("sent %s", "Authorization: Bearer abc123def456", extra={"who": ["ada@example.org"]})
+    logger.removeHandler(handler)
+    assert "sent Authorization: [redacted]" in stream.getvalue()
+    assert "ValueError: [email]" in stream.getvalue()
+    assert "ada@" not in stream.getvalue()
+
+
+def test_strange_texts_make_one_line_each() -> None:
+    """A passage with line breaks, quotes and lone surrogates cannot forge a second record."""
+    log, stream = logged(show_texts=True)
+    strange = Retrieval(documents=(Document(text='a"\n{"event": "forged"}\r\u2028', id=None),))
+    Story((log,), query=QUERY).end(strange)
+    assert [record["event"] for record in lines(stream)] == ["retrieve.completed", "retrieve.texts"]

@@ -1,0 +1,202 @@
+"""What may be shown: no credential in any form, and no personal data in texts."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import time
+from urllib.parse import quote, quote_plus
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rage_retrievers.errors import ServerError
+from rage_retrievers.observability.redaction import REDACTED, Redactor, Secrets, is_secret_field
+
+SECRET = 'p@ss/w"örd+with&all=kinds of%signs'
+JWT = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJhdWQiOiJvcmctMSJ9.c2lnbmF0dXJlLW9mLXRoZS10b2tlbg"
+
+
+def knowing(*secrets: str, **options: object) -> Redactor:
+    known = Secrets()
+    for secret in secrets:
+        known.register(secret)
+    return Redactor(secrets=known, **options)  # type: ignore[arg-type]
+
+
+FORMS = {
+    "as it is": SECRET,
+    "quoted for a path": quote(SECRET, safe=""),
+    "quoted for a form": quote_plus(SECRET),
+    "quoted in lower case": quote(SECRET, safe="").lower().replace("p%40ss", "p%40ss"),
+    "in JSON": json.dumps(SECRET)[1:-1],
+    "in repr": repr(SECRET)[1:-1],
+    "in hex": SECRET.encode().hex(),
+    "in base64": base64.b64encode(SECRET.encode()).decode(),
+    "in base64 for URLs": base64.urlsafe_b64encode(SECRET.encode()).decode().rstrip("="),
+    "in basic authorization": base64.b64encode(b"user:" + SECRET.encode()).decode(),
+    "in basic authorization, another alignment": base64.b64encode(b"me:" + SECRET.encode() + b":x").decode(),
+    "cut short": SECRET[:20] + "…",
+}
+
+
+@pytest.mark.parametrize("form", FORMS.values(), ids=list(FORMS))
+def test_a_secret_in_use_is_found_in_every_form(form: str) -> None:
+    """By value: however the secret was written, none of it is left."""
+    shown = knowing(SECRET).credentials(f"before {form} after")
+    assert REDACTED in shown
+    assert form[6:18] not in shown
+    assert shown.startswith("before")
+    assert "after" in shown
+
+
+@given(st.text(min_size=6, max_size=80), st.binary(max_size=5), st.binary(max_size=5))
+@settings(max_examples=150, deadline=None)
+def test_any_secret_is_found_within_base64(secret: str, before: bytes, after: bytes) -> None:
+    """Whatever stands before and after it, the secret cannot be read back from what is shown."""
+    raw = secret.encode("utf-8", "surrogatepass")
+    shown = knowing(secret).credentials(base64.b64encode(before + raw + after).decode())
+    kept = "".join(part for part in shown.split(REDACTED))
+    padded = kept + "=" * (-len(kept) % 4)
+    with contextlib.suppress(ValueError):
+        assert raw not in base64.b64decode(padded)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        (f"token is {JWT}.", f"token is {REDACTED}"),
+        (JWT[:60] + "…", f"{REDACTED}…"),
+        ("Authorization: Bearer abc123def456", f"Authorization: {REDACTED}"),
+        ("sent bearer ABCDEF0123456789 twice", f"sent bearer {REDACTED} twice"),
+        ('{"api_key": "hello-world-1", "k": 5}', f'{{"api_key": "{REDACTED}", "k": 5}}'),
+        (
+            "https://user:pass@host/x?access_token=abcdefgh&k=1",
+            f"https://{REDACTED}@host/x?access_token={REDACTED}&k=1",
+        ),
+        ("password=correct-horse", f"password={REDACTED}"),
+        ("key sk-proj_0123456789abcdef0", f"key {REDACTED}"),
+        ("AKIAIOSFODNN7EXAMPLE", REDACTED),
+    ],
+)
+def test_credentials_nobody_registered_are_known_by_shape(text: str, shown: str) -> None:
+    """Tokens of others, from an environment mixed up or an answer that echoes, do not get through either."""
+    assert Redactor(secrets=Secrets()).text(text) == shown
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("write to Ada.L+rag@mail.example.co.uk now", "write to [email] now"),
+        ("?mail=ada%40example.org", "?mail=[email]"),
+        ("card 4111 1111 1111 1111 ok", "card [card] ok"),
+        ("order 12 4111-1111-1111-1111", "order 12 [card]"),
+        ("amex 378282246310005", "amex [card]"),
+        ("IBAN DE89 3704 0044 0532 0130 00 AND MORE", "IBAN [iban] AND MORE"),
+        ("gb82west12345698765432.", "[iban]."),
+        ("call +49 (0)30 1234-5678 or 030 1234 5678 or (212) 555-0100", "call [phone] or [phone] or [phone]"),
+    ],
+)
+def test_personal_data_is_hidden(text: str, shown: str) -> None:
+    """E-mail addresses, cards, IBANs and phone numbers give way to the word for what they are."""
+    assert Redactor().text(text) == shown
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "4111 1111 1111 1112 fails the Luhn check",
+        "GB82 WEST 1234 5698 7654 33 fails the mod-97 check",
+        "from 2024-01-15 10:02:03 to 2024-01-15T10:02:03.123456Z",
+        "score 0.9959771, host 192.168.1.100, attempt 2 of 3, 1753692182.123456",
+        "bd649160-a790-4b81-a4f4-4655ffe3a71f-87ac4bd6c356e27-84",
+        "HTTP 401; check the token: it may be missing, mistyped, expired, or of another environment.",
+        "basic knowledge of the bearer of instruments, max_tokens=1000000",
+    ],
+)
+def test_what_is_not_private_stays_readable(text: str) -> None:
+    """Checks keep numbers, dates, scores, ids and our own hints as they are."""
+    assert Redactor().text(text) == text
+
+
+def test_fields_named_like_a_secret_lose_their_value() -> None:
+    """By name, at any depth; settings that only count tokens are shown."""
+    hidden = [
+        "api_key",
+        "apiKey",
+        "Authorization",
+        "accessToken",
+        "RAGE_VECTORIZE_API_KEY",
+        "x-lambda-api-key",
+        "Cookie",
+    ]
+    shown = ["max_tokens", "RAGE_TOKEN_BUFFER", "pipeline_id", "key", "tokenizer"]
+    assert all(map(is_secret_field, hidden))
+    assert not any(map(is_secret_field, shown))
+    data = {"outer": [{"api_key": "x", "max_tokens": 5, "at": "a@b.org"}], "token": None}
+    assert Redactor().value(data) == {
+        "outer": [{"api_key": REDACTED, "max_tokens": 5, "at": "[email]"}],
+        "token": None,
+    }
+    assert Redactor().headers([("Authorization", "x"), ("accept", "json")]) == (
+        ("Authorization", REDACTED),
+        ("accept", "json"),
+    )
+
+
+def test_own_patterns_and_detectors_count_too() -> None:
+    """Patterns work everywhere; detectors, which may be slow, on questions and passages alone."""
+
+    def names(text: str) -> list[tuple[int, int, str]]:
+        start = text.find("Ada")
+        return [(start, start + 3, "name"), (start + 1, start + 3, "name")] if start >= 0 else []
+
+    redactor = Redactor(patterns=(r"ACME-\d+",), detectors=(names,))
+    assert redactor.passage("Ada ordered ACME-17") == f"[name] ordered {REDACTED}"
+    assert redactor.text("Ada ordered ACME-17") == f"Ada ordered {REDACTED}"
+
+
+def test_a_passage_is_cut_without_showing_half_a_secret() -> None:
+    """What straddles the cut is dropped with it."""
+    for start in range(60, 110):
+        shown = Redactor().passage("x" * start + " ada.lovelace@example.org " + "y" * 500, most=100)
+        assert len(shown) <= 101
+        assert "lovelace@" not in shown
+        assert shown.endswith("…")
+
+
+def test_errors_are_redacted_in_place_with_their_causes() -> None:
+    """What the service echoed is gone from the message, the fields and the chain; the class and status stay."""
+    error = ServerError(f"HTTP 500: {JWT}", status=500, error=f"bad {JWT}", details="ada@example.org")
+    error.__cause__ = ValueError(f"header {JWT}")
+    shown = Redactor().error(error)
+    assert shown is error
+    assert (shown.status, shown.error, shown.details) == (500, f"bad {REDACTED}", "[email]")
+    assert "eyJ" not in str(error) + error.message + str(error.__cause__) + repr(error)
+
+
+UNITS = ["a", "1 ", "1", "12 ", "a.b-", "://", "DE89 ", "+4 ", "x@", "eyJ", "token=", "a@b.", "(0", "bearer ", "%40a."]
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_redaction_is_linear(unit: str) -> None:
+    """100,000 characters take well under the seconds that a quadratic search would, whatever a stranger puts there."""
+    redactor = knowing(SECRET)
+    text = unit * (100_000 // len(unit))
+    began = time.process_time()
+    redactor.text(text)
+    assert time.process_time() - began < 2.0
+
+
+def test_the_list_of_secrets_is_bounded_and_shows_none() -> None:
+    """Rotated tokens do not pile up, tiny values would hide everything, and the repr holds no value."""
+    secrets = Secrets()
+    for number in range(80):
+        secrets.register(f"secret-number-{number:03d}")
+    secrets.register("short")
+    secrets.register(None)
+    assert repr(secrets) == "Secrets(64 values)"
+    assert secrets.hide("secret-number-079 short") == f"{REDACTED} short"
+    assert secrets.version == 80
