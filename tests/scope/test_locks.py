@@ -239,6 +239,16 @@ def test_a_locked_advanced_query_keeps_its_options_and_its_filters() -> None:
     assert asked == {"rerank": True, "advanced_query": {"mode": "text", "filters": must}}
 
 
+def test_a_locked_advanced_query_lets_a_calls_two_filters_both_narrow() -> None:
+    """What `filters` and `advanced_query` of one call say is joined, though the options are locked."""
+    with scope(advanced_query={"mode": "text"}, filters=LOCK, locked=True):
+        asked = effective({"filters": F("year") == 1, "advanced_query": {"filters": {"term": {"x": 1}}}}, {})
+    assert sent(asked) == (
+        [{"tenant": ["a"]}, {"year": [1]}],
+        {"bool": {"must": [{"term": {"tenant": "a"}}, {"term": {"x": 1}}]}},
+    )
+
+
 def test_a_locked_raw_filter_does_not_replace_a_callers_or_a_constructors() -> None:
     """Locking `metadata_filters` adds to the others' `metadata_filters`."""
     with scope(metadata_filters={"tenant": "a"}, locked=True):
