@@ -1,0 +1,106 @@
+"""The command line itself: which commands there are, and how each of them ends."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+from typer.core import TyperGroup
+
+from . import screen
+from .ask import ask
+from .demo import demo
+from .failure import EXIT_CODES, FAILED, OK, CommandFailedError, Failure, places
+from .serve import serve
+
+
+class Rage(TyperGroup):
+    """Every command ends the same way: 0, or one line on stderr (an object on stdout with --json) and 1 or 2."""
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        """Run, say in one line what failed, and exit."""
+        given = extra.pop("args", args[0] if args else None)
+        words = list(sys.argv[1:] if given is None else given) or ["--help"]
+        _tolerate_odd_encodings()
+        try:
+            with screen.warnings_as_remarks():
+                code = super().main(args=words, **{**extra, "standalone_mode": False})
+        except CommandFailedError:
+            code = FAILED
+        except BrokenPipeError:  # the reader has seen enough, as in `rage ask … | head`
+            with contextlib.suppress(OSError):
+                sys.stdout = open("/dev/null", "w", encoding="utf-8")  # noqa: SIM115  # the process is about to end
+            code = FAILED
+        except Exception as error:
+            code = _fail(error, as_json="--json" in words)
+        sys.exit(code if isinstance(code, int) else OK)
+
+
+def _fail(error: Exception, *, as_json: bool) -> int:
+    failure = Failure.of(error)
+    if as_json:
+        screen.write_json(failure.as_dict())
+    sys.stderr.write(places(error))
+    screen.remark(f"rage: {failure.line}", style="red")
+    return failure.exit_code
+
+
+def _tolerate_odd_encodings() -> None:
+    """Passages hold any character; a terminal that cannot show one shows a question mark."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError, ValueError):
+            stream.reconfigure(errors="replace")  # type: ignore[union-attr]  # not every stream can
+
+
+def _help(*examples: str) -> str:
+    """What follows the options in --help: examples, and the exit codes."""
+    lines = "\n".join(escape(f"  {example}") for example in examples)
+    return f"[bold]Examples[/bold]\n{lines}\n\n{EXIT_CODES}"
+
+
+app = typer.Typer(
+    cls=Rage,
+    name="rage",
+    help="Ask Vectorize.io pipelines, or your own folder of documents, from the command line.",
+    epilog=_help("rage demo", 'rage ask "How is a retry paused?" --base-url local:./docs', "rage serve ./docs"),
+    add_completion=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from .. import __version__
+
+        typer.echo(f"rage-retrievers {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Ask Vectorize.io pipelines, or your own folder of documents, from the command line."""
+
+
+app.command(epilog=_help("rage demo", 'rage demo --docs ./manuals --question "Who may sign?"'))(demo)
+app.command(
+    epilog=_help(
+        'rage ask "Who may sign?" -k 3',
+        'rage ask "Who may sign?" --base-url local:./docs --mode hybrid',
+        'rage ask "Who may sign?" --rerank --filter year=2023 --filter year=2024',
+    )
+)(ask)
+app.command(
+    epilog=_help(
+        "rage serve ./docs",
+        "rage serve ./docs --port 9000 --json",
+        "rage serve ./docs --host 0.0.0.0 --api-key SECRET",
+    )
+)(serve)

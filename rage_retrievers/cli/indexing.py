@@ -1,0 +1,64 @@
+"""Making the index of a folder ready, while the user watches it grow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from .._connection import LOCAL
+from .screen import err, skipped_files
+
+if TYPE_CHECKING:
+    from ..client import ClientOptions
+    from ..local import LocalService
+    from ..local import Progress as Step
+
+_STAGES = {"read": "reading", "index": "writing the index"}
+
+
+@contextmanager
+def indexed(folder: str | Path, *, api_key: str | None = None) -> Iterator[LocalService]:
+    """A service over the folder, with a progress bar on stderr until its index is ready.
+
+    Raises ConfigurationError for a folder that cannot be used.
+    """
+    from ..local import LocalService
+
+    with _bar() as bar:
+        task = bar.add_task("looking", total=None)
+
+        def heard(step: Step) -> None:
+            bar.update(task, description=_STAGES.get(step.stage, step.stage), completed=step.done, total=step.total)
+
+        service = LocalService.open(folder, api_key=api_key, progress=heard)
+    try:
+        yield service
+    finally:
+        service.close()
+
+
+def watch_indexing(where: ClientOptions) -> None:
+    """Index the folder of a `local:` address now, so that a person at a terminal sees it happen; else do nothing."""
+    from ..settings import VectorizeSettings
+
+    base_url = where.get("base_url") or VectorizeSettings.load().base_url or ""
+    if base_url.startswith(LOCAL) and err().is_terminal:
+        with indexed(base_url[len(LOCAL) :]) as service:
+            skipped_files(service.skipped)
+
+
+def _bar() -> Progress:
+    console = err()
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=30),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )

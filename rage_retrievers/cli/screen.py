@@ -1,0 +1,80 @@
+"""What is written where: results on stdout, remarks and progress on stderr; JSON for programs, rich for people."""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+_WIDEST = 110
+
+
+def out() -> Console:
+    """The console results go to; 80 columns where there is no terminal, never wider than reads well."""
+    console = Console(highlight=False, emoji=False)
+    console.width = min(console.width, _WIDEST)
+    return console
+
+
+def err() -> Console:
+    """The console remarks, errors and progress go to."""
+    return Console(stderr=True, highlight=False, emoji=False)
+
+
+def write_json(value: Any) -> None:
+    """One JSON document on stdout."""
+    typer.echo(json.dumps(value, ensure_ascii=False, indent=2, default=str))
+
+
+def remark(line: str, style: str = "yellow") -> None:
+    """One line on stderr, never wrapped, so that it can be searched for."""
+    err().print(Text(plain(line), style=style), soft_wrap=True)
+
+
+def plain(text: str) -> str:
+    """The text without control characters: what a document says must not steer the terminal."""
+    return "".join(c for c in text if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cs", "Cf"))
+
+
+def facts(rows: Sequence[tuple[str, str]]) -> Table:
+    """Names and values, side by side."""
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in rows:
+        table.add_row(name, Text(plain(value)))
+    return table
+
+
+def skipped_files(skipped: Sequence[tuple[str, str]], most: int = 20) -> None:
+    """Name the files that could not be read, on stderr."""
+    for path, reason in skipped[:most]:
+        remark(f"skipped {path}: {reason}")
+    if len(skipped) > most:
+        remark(f"skipped {len(skipped) - most} more; --json names them all")
+
+
+@contextmanager
+def warnings_as_remarks() -> Iterator[None]:
+    """Warnings of ours, such as a mistyped variable, become one line each on stderr, and are said once."""
+    from ..settings import ConfigurationWarning
+
+    said: set[str] = set()
+
+    def show(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
+        if issubclass(category, ConfigurationWarning) and str(message) not in said:
+            said.add(str(message))
+            remark(f"warning: {message}")
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", ConfigurationWarning)
+        warnings.showwarning = show
+        yield
