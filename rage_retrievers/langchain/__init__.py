@@ -1,0 +1,43 @@
+"""Vectorize for LangChain (extra `langchain`).
+
+    from rage_retrievers.langchain import VectorizeRetriever
+
+    retriever = VectorizeRetriever(base_url="local:./docs", k=3)
+    documents = retriever.invoke("How is a retry paused?")
+
+Keywords, defaults and answers are the same in `invoke`, `ainvoke`, `batch`, `abatch` and everything built on them.
+"""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+if find_spec("langchain_core") is None:
+    raise ImportError(
+        'rage_retrievers.langchain needs langchain-core: pip install "rage-retrievers[langchain]"',
+        name="langchain_core",
+    )
+
+if TYPE_CHECKING:
+    from ._options import CallOptions, RetrieverOptions, as_context
+    from .retriever import VectorizeRetriever
+
+__all__ = ["CallOptions", "RetrieverOptions", "VectorizeRetriever", "as_context"]
+
+_HOMES = {
+    "CallOptions": "_options",
+    "RetrieverOptions": "_options",
+    "as_context": "_options",
+    "VectorizeRetriever": "retriever",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value

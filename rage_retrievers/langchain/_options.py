@@ -1,0 +1,198 @@
+"""What the retriever and its calls take: names, aliases, search modes, and LangChain messages as context."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from langchain_core.messages import (
+    AIMessage,
+    BaseMessage,
+    ChatMessage,
+    HumanMessage,
+    SystemMessage,
+    convert_to_messages,
+)
+from typing_extensions import TypedDict
+
+from .._connection import ApiKey
+from ..engines import Engines
+from ..errors import ConfigurationError
+from ..filters import Condition
+from ..models import AdvancedQuery, unknown_keyword
+from ..observability.events import Listener
+from ..resilience import Pipeline
+from ..settings import VectorizeSettings
+
+if TYPE_CHECKING:
+    import httpx
+
+Context: TypeAlias = Mapping[str, Any] | Sequence[Mapping[str, Any] | BaseMessage | tuple[str, str]] | None
+RuntimeFilters: TypeAlias = Callable[[Any], Condition]
+
+
+class CallOptions(TypedDict, total=False):
+    """What can be said per call. Leaving one out and giving None, False, 0.0 or [] are different things.
+
+    `k` is `num_results`. `filters` takes `F(...)` expressions or raw filters. `mode`, `text_fields`, `match_type` and
+    `text_boost` are the parts of `advanced_query`, typed. `context` takes LangChain messages, too; it switches the
+    service's query rewriting on. `timeout` is the seconds of the whole call.
+    """
+
+    k: int
+    num_results: int
+    rerank: bool
+    filters: Condition | None
+    metadata_filters: Sequence[Mapping[str, Any]] | Mapping[str, Any] | None
+    context: Context
+    advanced_query: AdvancedQuery | Mapping[str, Any] | None
+    mode: Literal["text", "vector", "hybrid"] | None
+    text_fields: list[str] | None
+    match_type: Literal["match", "match_phrase", "multi_match"] | None
+    text_boost: float | None
+    min_score: float | None
+    timeout: float | None
+    pipeline_id: str
+    organization: str
+
+
+class RetrieverOptions(TypedDict, total=False):
+    """What a retriever is made from. None stands for not given; then `VectorizeSettings` decides.
+
+    Beside what a call takes: the connection, the policies (`resilience`), `listeners`, and your own `http_client` or
+    `http_async_client`, which are never closed here. `runtime_filters` maps a LangGraph runtime's context to filters
+    that nobody can widen.
+    """
+
+    api_key: ApiKey | None
+    api_token: ApiKey | None
+    organization: str | None
+    pipeline_id: str | None
+    environment: Literal["prod", "staging", "dev", "local"] | None
+    base_url: str | None
+    retrieval_url: str | None
+    k: int | None
+    num_results: int | None
+    rerank: bool | None
+    filters: Condition | None
+    metadata_filters: Sequence[Mapping[str, Any]] | Mapping[str, Any] | None
+    context: Context
+    advanced_query: AdvancedQuery | Mapping[str, Any] | None
+    mode: Literal["text", "vector", "hybrid"] | None
+    text_fields: list[str] | None
+    match_type: Literal["match", "match_phrase", "multi_match"] | None
+    text_boost: float | None
+    min_score: float | None
+    timeout: float | None
+    engine: str | Engines | None
+    resilience: Pipeline | None
+    listeners: Sequence[Listener] | None
+    allow_insecure: bool | None
+    max_response_mib: float | None
+    user_agent: str | None
+    settings: VectorizeSettings | None
+    http_client: httpx.Client | None
+    http_async_client: httpx.AsyncClient | None
+    runtime_filters: RuntimeFilters | None
+    name: str | None
+    tags: list[str] | None
+    metadata: dict[str, Any] | None
+
+
+CALL_NAMES = frozenset(CallOptions.__annotations__)
+_SEARCH = {"mode": "mode", "text_fields": "text-fields", "match_type": "match-type", "text_boost": "text-boost"}
+
+
+def check_call(options: Mapping[str, Any]) -> None:
+    """Raise TypeError for a keyword nobody reads: dropping one in silence could return unfiltered data."""
+    if not options.keys() <= CALL_NAMES:
+        raise unknown_keyword(next(name for name in options if name not in CALL_NAMES), sorted(CALL_NAMES))
+
+
+def canonical(options: Mapping[str, Any], known: Mapping[str, object]) -> dict[str, Any]:
+    """A retriever's options under the names of its fields. TypeError for an unknown one, ConfigurationError for two
+    values of one thing."""
+    found = dict(options)
+    for alias, name in (("api_token", "api_key"), ("k", "num_results")):
+        value = found.pop(alias, None)
+        if value is None:
+            continue
+        if found.get(name) is not None and found[name] != value:
+            raise ConfigurationError(f"{name} and {alias} are two names of one thing; give one of them.")
+        found[name] = value
+    for name in found:
+        if name not in known:
+            raise unknown_keyword(name, [*known, "api_token", "k"])
+    return found
+
+
+def folded(values: dict[str, Any], base: Any) -> dict[str, Any]:
+    """The values with the typed search options put into `advanced_query`, upon `base` where the values have none."""
+    if not any(name in values for name in _SEARCH):
+        return values
+    query = _wire(values.get("advanced_query", base))
+    for name, wire in _SEARCH.items():
+        if name not in values:
+            continue
+        value = values.pop(name)
+        query.pop(wire, None)
+        if value is not None:
+            query[wire] = value
+    return {**values, "advanced_query": query or None}
+
+
+def _wire(query: Any) -> dict[str, Any]:
+    if query is None:
+        return {}
+    if isinstance(query, AdvancedQuery):
+        return query.wire()
+    if not isinstance(query, Mapping):
+        raise ConfigurationError(
+            f"advanced_query is a {type(query).__name__}; use a mapping such as {{'mode': 'hybrid'}}."
+        )
+    return {_SEARCH.get(str(name), str(name)): value for name, value in query.items()}
+
+
+def as_context(value: Any) -> Any:
+    """`context` as the service reads it: LangChain messages become `{"role", "content"}`.
+
+    Messages without text, and a tool's answers, are left out: they are no part of a conversation. What holds no
+    LangChain message is given back as it is.
+    """
+    messages = value.get("messages") if isinstance(value, Mapping) else value
+    if not isinstance(messages, Sequence) or isinstance(messages, str | bytes):
+        return value
+    if all(isinstance(message, Mapping) for message in messages):
+        return value
+    spoken = [turn for message in messages if (turn := _turn(message)) is not None]
+    return {**value, "messages": spoken} if isinstance(value, Mapping) else {"messages": spoken}
+
+
+_ROLES: tuple[tuple[type[BaseMessage], str], ...] = (
+    (HumanMessage, "user"), (AIMessage, "assistant"), (SystemMessage, "system"),
+)  # fmt: skip
+
+
+def _turn(message: Any) -> Any:
+    if isinstance(message, Mapping):
+        return message
+    if not isinstance(message, BaseMessage):
+        try:
+            (message,) = convert_to_messages([message])
+        except (ValueError, NotImplementedError):
+            return message  # Query says what is wrong with it
+    role = message.role if isinstance(message, ChatMessage) else _role(message)
+    text = message_text(message)
+    return {"role": role, "content": text} if role and text.strip() else None
+
+
+def _role(message: BaseMessage) -> str | None:
+    return next((role for kind, role in _ROLES if isinstance(message, kind)), None)
+
+
+def message_text(message: BaseMessage) -> str:
+    """The text of a message; blocks that are no text (images, tool calls) are left out."""
+    if isinstance(message.content, str):
+        return message.content
+    parts = (part if isinstance(part, str) else part.get("text", "") for part in message.content)
+    return "".join(part for part in parts if isinstance(part, str))

@@ -1,0 +1,361 @@
+"""`VectorizeRetriever`: LangChain's retriever interface over the two clients."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Self
+
+from langchain_core.documents import Document
+from langchain_core.retrievers import BaseRetriever, LangSmithRetrieverParams
+from langchain_core.runnables import RunnableConfig
+from pydantic import Field, PrivateAttr, SecretStr, SkipValidation
+from typing_extensions import Unpack, override
+
+from ..errors import ConfigurationError
+from ..filters import Filter
+from ..models import Query, Retrieval
+from ..scope import Scope, current_scope, effective, scope
+from ._documents import to_documents
+from ._link import Link
+from ._options import CallOptions, RetrieverOptions, as_context, canonical, check_call, folded
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from langchain_core.callbacks import AsyncCallbackManagerForRetrieverRun, CallbackManagerForRetrieverRun
+
+_ASKED = ("num_results", "rerank", "filters", "metadata_filters", "context", "advanced_query", "min_score", "timeout")
+_SEARCH = ("mode", "text_fields", "match_type", "text_boost")
+_QUERY = (*_ASKED, *_SEARCH)
+_SHARED = ("api_key", "engine", "resilience", "listeners", "settings", "http_client", "http_async_client", "link",
+           "runtime_filters")  # fmt: skip
+_NOT_PICKLED = ("http_client", "http_async_client")
+_EVERYWHERE = Scope()
+
+
+def _field(*, shown: bool = True, dumped: bool = True) -> Any:
+    return Field(default=None, repr=shown, exclude=not dumped)
+
+
+_Any = Annotated[Any, SkipValidation]
+
+
+class VectorizeRetriever(BaseRetriever):
+    """Retrieves passages from a Vectorize pipeline, in blocking code and in asyncio (no thread is used there).
+
+    Made from `RetrieverOptions`; what is left out comes from `VectorizeSettings`, so `VectorizeRetriever()` works where
+    VECTORIZE_API_KEY, VECTORIZE_ORGANIZATION_ID and VECTORIZE_PIPELINE_ID are set. Every option of `CallOptions` can be
+    given per call, to a scope, or here; the call wins over the scope, the scope over the constructor. Copies, clones
+    and pickles share the process's connections. Raises ConfigurationError for a value that cannot be used, TypeError
+    for an unknown keyword, and whatever `RageError` a call ends with; an error never becomes an empty list.
+    """
+
+    # SkipValidation: the query and the settings check these, with errors that name the remedy.
+    api_key: _Any = _field(shown=False, dumped=False)
+    """The token, as a SecretStr, or a function (sync or async) that returns it."""
+    organization: Annotated[str | None, SkipValidation] = _field()
+    """The organization's id."""
+    pipeline_id: Annotated[str | None, SkipValidation] = _field()
+    """The pipeline's id."""
+    environment: Annotated[str | None, SkipValidation] = _field()
+    """Which of the service's environments: prod (the default), staging, dev or local."""
+    base_url: Annotated[str | None, SkipValidation] = _field()
+    """The API's address, or local:FOLDER for the embedded pipeline; instead of environment."""
+    retrieval_url: Annotated[str | None, SkipValidation] = _field()
+    """The older gateway's full retrieval address."""
+    num_results: Annotated[int | None, SkipValidation] = _field()
+    """How many passages, at most; 5 unless the settings say otherwise."""
+    rerank: Annotated[bool | None, SkipValidation] = _field()
+    """Whether to rerank, which costs a unit of the advanced quota; not, unless the settings say so."""
+    filters: _Any = _field()
+    """An `F(...)` expression, or raw filters."""
+    metadata_filters: _Any = _field()
+    """The service's own `metadata-filters`: one key per mapping, each with a list of values."""
+    context: _Any = _field(shown=False)
+    """The conversation so far, for query rewriting."""
+    advanced_query: _Any = _field()
+    """The service's own `advanced-query`."""
+    mode: Annotated[str | None, SkipValidation] = _field()
+    """text, vector or hybrid."""
+    text_fields: Annotated[list[str] | None, SkipValidation] = _field()
+    """Where text search looks."""
+    match_type: Annotated[str | None, SkipValidation] = _field()
+    """match, match_phrase or multi_match."""
+    text_boost: Annotated[float | None, SkipValidation] = _field()
+    """How much text search weighs in hybrid mode."""
+    min_score: Annotated[float | None, SkipValidation] = _field()
+    """The least score of a passage, on the scale of the score that orders the list."""
+    timeout: Annotated[float | None, SkipValidation] = _field()
+    """Seconds of a whole call, retries included."""
+    allow_insecure: Annotated[bool | None, SkipValidation] = _field()
+    """Whether plain http to another machine may carry the token."""
+    max_response_mib: Annotated[float | None, SkipValidation] = _field()
+    """The largest answer that is read."""
+    user_agent: Annotated[str | None, SkipValidation] = _field()
+    """What the User-Agent header says."""
+    engine: _Any = _field(shown=False, dumped=False)
+    """A name or a pair from `rage_retrievers.engines`."""
+    resilience: _Any = _field(shown=False, dumped=False)
+    """The policies around a call, instead of the default ones."""
+    listeners: _Any = _field(shown=False, dumped=False)
+    """Who hears of the events of a call."""
+    settings: _Any = _field(shown=False, dumped=False)
+    """The settings, instead of those in the environment."""
+    http_client: _Any = _field(shown=False, dumped=False)
+    """Your own httpx.Client."""
+    http_async_client: _Any = _field(shown=False, dumped=False)
+    """Your own httpx.AsyncClient."""
+    runtime_filters: _Any = _field(shown=False, dumped=False)
+    """From a LangGraph runtime's context to filters that hold whatever else is asked."""
+    link: _Any = _field(shown=False, dumped=False)
+    """Where copies find the connection they share; not for you to set."""
+
+    _closed: bool = PrivateAttr(default=False)
+
+    def __init__(self, **options: Unpack[RetrieverOptions]) -> None:
+        given = canonical(options, type(self).model_fields)
+        if isinstance(given.get("api_key"), str):
+            given["api_key"] = SecretStr(given["api_key"])
+        super().__init__(**given)
+        self._linked()
+        self._check()
+
+    @property
+    def k(self) -> int | None:
+        """LangChain's name for `num_results`."""
+        return self.num_results
+
+    @k.setter
+    def k(self, value: int | None) -> None:
+        self.num_results = value
+
+    # Asking
+
+    @override
+    def invoke(  # type: ignore[override]  # narrower on purpose: an unknown keyword is an error, also to a type checker
+        self, input: str, config: RunnableConfig | None = None, **options: Unpack[CallOptions]
+    ) -> list[Document]:
+        """The passages for a question, best first. `options` as in `CallOptions`."""
+        check_call(_without_run(options))
+        return super().invoke(input, config, **options)
+
+    @override
+    async def ainvoke(  # type: ignore[override]  # as in invoke
+        self, input: str, config: RunnableConfig | None = None, **options: Unpack[CallOptions]
+    ) -> list[Document]:
+        """See `invoke`; never uses a thread."""
+        check_call(_without_run(options))
+        return await super().ainvoke(input, config, **options)
+
+    @override
+    def batch(  # type: ignore[override]  # as in invoke
+        self,
+        inputs: list[str],
+        config: RunnableConfig | list[RunnableConfig] | None = None,
+        *,
+        return_exceptions: bool = False,
+        **options: Unpack[CallOptions],
+    ) -> list[list[Document]]:
+        """The passages for each question, in the order of the questions.
+
+        As many calls at once as the bulkhead admits (64), or as `max_concurrency` in the config says.
+        """
+        check_call(options)
+        return super().batch(inputs, self._bounded(config), return_exceptions=return_exceptions, **options)
+
+    @override
+    async def abatch(  # type: ignore[override]  # as in invoke
+        self,
+        inputs: list[str],
+        config: RunnableConfig | list[RunnableConfig] | None = None,
+        *,
+        return_exceptions: bool = False,
+        **options: Unpack[CallOptions],
+    ) -> list[list[Document]]:
+        """See `batch`."""
+        check_call(options)
+        return await super().abatch(inputs, self._bounded(config), return_exceptions=return_exceptions, **options)
+
+    def retrieve(self, question: str, **options: Unpack[CallOptions]) -> Retrieval:
+        """The whole answer: scores of the list, attempts and elapsed time beside the documents. Calls no callbacks."""
+        check_call(options)
+        link = self._linked()
+        return link.blocking.retrieve(question, **self._asked(link, dict(options)))
+
+    async def aretrieve(self, question: str, **options: Unpack[CallOptions]) -> Retrieval:
+        """See `retrieve`."""
+        check_call(options)
+        link = self._linked()
+        return await link.asyncio.retrieve(question, **self._asked(link, dict(options)))
+
+    @override
+    def _get_relevant_documents(
+        self, query: str, *, run_manager: CallbackManagerForRetrieverRun, **options: Any
+    ) -> list[Document]:
+        options.pop("verbose", None)
+        return to_documents(self.retrieve(query, **options))
+
+    # LangChain asks the hook above which keywords both get, so the two have one signature.
+    @override
+    async def _aget_relevant_documents(
+        self, query: str, *, run_manager: AsyncCallbackManagerForRetrieverRun, **options: Any
+    ) -> list[Document]:
+        options.pop("verbose", None)
+        return to_documents(await self.aretrieve(query, **options))
+
+    def _asked(self, link: Link, options: dict[str, Any]) -> Any:
+        """What one call asks: constructor < scope < call, with the scope's locks."""
+        if self._closed:
+            raise ConfigurationError("This VectorizeRetriever is closed; make a new one.")
+        own = self._own_values()
+        if options:
+            bounds = current_scope()
+            base = bounds.values.get("advanced_query", own.get("advanced_query"))
+            options = _with_context(folded(options, base))
+        asked = self._effective(options, own)
+        if link.unnamed:
+            link.check_named(asked)
+        return asked
+
+    def _effective(self, options: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+        if self.runtime_filters is None:
+            return effective(options, own)
+        with scope(filters=self.runtime_filters(_runtime_context()), locked=True):
+            return effective(options, own)
+
+    def _own_values(self) -> dict[str, Any]:
+        fields = self.__dict__
+        found = {name: value for name in _QUERY if (value := fields[name]) is not None}
+        return _with_context(folded(found, None))
+
+    def _check(self) -> None:
+        """Refuse now what every call would be refused for."""
+        asked = effective({}, self._own_values(), _EVERYWHERE)
+        Query.make({"question": "any", **asked})
+
+    def _linked(self) -> Link:
+        link = Link.of(self.__dict__, self.link)
+        if link is not self.link:
+            self.__dict__["link"] = link
+        return link
+
+    def _bounded(self, config: RunnableConfig | list[RunnableConfig] | None) -> Any:
+        """The config with a bound on concurrency; LangChain's own is the number of CPUs, or none at all."""
+        first = config[0] if isinstance(config, list) and config else config
+        if isinstance(first, list) or (first and first.get("max_concurrency") is not None):
+            return config
+        bounded = {**(first or {}), "max_concurrency": self._linked().at_once}
+        return [bounded, *config[1:]] if isinstance(config, list) else bounded
+
+    # Tracing
+
+    @override
+    def _get_ls_params(self, **options: Any) -> LangSmithRetrieverParams:
+        return LangSmithRetrieverParams(ls_retriever_name="vectorize", ls_vector_store_provider="Vectorize")
+
+    # Serialization and copies
+
+    @classmethod
+    @override
+    def is_lc_serializable(cls) -> bool:
+        """`dumps` works; it holds no token, and none of the objects that only live in a process."""
+        return True
+
+    @property
+    @override
+    def lc_secrets(self) -> dict[str, str]:
+        """Where `loads` finds the token."""
+        return {"api_key": "VECTORIZE_API_KEY"}
+
+    @property
+    @override
+    def lc_attributes(self) -> dict[str, Any]:
+        """The engine, where it has a name, and filters in the service's own languages, which are JSON."""
+        found: dict[str, Any] = {"engine": self.engine} if isinstance(self.engine, str) else {}
+        if isinstance(self.filters, Filter):
+            said = effective({}, self._own_values(), _EVERYWHERE)
+            found |= {name: said.get(name) for name in ("metadata_filters", "advanced_query")}
+            found |= dict.fromkeys(("filters", *_SEARCH))
+        return found
+
+    @override
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, SecretStr(value) if name == "api_key" and isinstance(value, str) else value)
+
+    @override
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
+        """A copy that shares token, connections, listeners and policies, and copies the rest."""
+        shared = {id(value): value for name in _SHARED if (value := self.__dict__[name]) is not None}
+        return super().__deepcopy__({**(memo or {}), **shared})
+
+    @override
+    def __getstate__(self) -> dict[Any, Any]:
+        """Everything but the token, which is read again from the environment."""
+        for name in _NOT_PICKLED:
+            if self.__dict__[name] is not None:
+                raise TypeError(f"a retriever with your own {name} is not pickled; make it where it is needed")
+        state = super().__getstate__()
+        kept = {**state["__dict__"], "link": None}
+        if not _is_importable(kept["api_key"]):
+            kept["api_key"] = None
+        if kept["settings"] is not None:
+            kept["settings"] = kept["settings"].model_copy(update={"api_key": None})
+        return {**state, "__dict__": kept}
+
+    # Closing
+
+    def close(self) -> None:
+        """Close the idle connections of blocking code; this retriever answers no more."""
+        self._closed = True
+        self._linked().close_blocking(self.http_client)
+
+    async def aclose(self) -> None:
+        """Close the idle connections of the running loop and of blocking code; this retriever answers no more."""
+        self.close()
+        await self._linked().close_asyncio(self.http_async_client)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+
+def _without_run(options: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What is left when LangChain's own two keywords are taken away."""
+    if "run_id" in options or "verbose" in options:
+        return {name: value for name, value in options.items() if name not in ("run_id", "verbose")}
+    return options
+
+
+def _with_context(values: dict[str, Any]) -> dict[str, Any]:
+    if "context" in values:
+        values["context"] = as_context(values["context"])
+    return values
+
+
+def _is_importable(key: Any) -> bool:
+    """Whether pickle writes the function's name and nothing that it holds."""
+    return isinstance(key, types.FunctionType) and key.__closure__ is None and "<" not in key.__qualname__
+
+
+def _runtime_context() -> Any:
+    from langgraph.runtime import get_runtime
+
+    try:
+        return get_runtime().context
+    except RuntimeError as outside:
+        raise ConfigurationError(
+            "runtime_filters needs a LangGraph runtime, and this call is outside of one; nothing was asked."
+        ) from outside
