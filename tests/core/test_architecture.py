@@ -16,7 +16,9 @@ PACKAGE = "rage_retrievers"
 CORE = {"errors", "models", "_flow", "_json"}
 EVENTS = {"observability.events"}
 BELOW_CLIENT = CORE | EVENTS | {"_endpoint", "_world", "engines", "resilience", "settings", "observability.correlation"}
-BELOW_FACES = BELOW_CLIENT | {"_calls", "_connection", "client", "filters", "scope", "context", "observability"}
+BELOW_FACES = (
+    BELOW_CLIENT | {"_face"} | {"_calls", "_connection", "client", "filters", "scope", "context", "observability"}
+)
 
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
@@ -40,8 +42,11 @@ ALLOWED: dict[str, set[str]] = {
     "client": BELOW_CLIENT | {"_connection", "_calls"},
     # `local` knows the wire protocol and nothing of the clients.
     "local": {"errors", "local"},
-    "langchain": BELOW_FACES | {"langchain"},
-    "llama_index": BELOW_FACES | {"llama_index"},
+    # What the faces share.
+    "_face": BELOW_FACES,
+    "_face": BELOW_FACES,
+    "langchain": BELOW_FACES | {"_face", "langchain"},
+    "llama_index": BELOW_FACES | {"_face", "llama_index"},
     "asgi": BELOW_FACES,
     "testing": BELOW_FACES | {"local", "testing"},
 }
@@ -53,7 +58,7 @@ LIBRARIES: dict[str, set[str]] = {
     "langchain": {"langchain"},
     "langgraph": {"langchain"},
     "llama_index": {"llama_index", "cli"},
-    "httpx": {"engines", "client", "cli"},
+    "httpx": {"engines", "client", "cli", "_face"},
     "httpcore": {"engines"},
     "tantivy": {"local"},
     "starlette": {"local", "asgi"},

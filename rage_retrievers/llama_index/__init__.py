@@ -1,0 +1,23 @@
+"""Vectorize in LlamaIndex.
+
+    from rage_retrievers.llama_index import VectorizeRetriever
+
+    retriever = VectorizeRetriever(api_token, organization=..., pipeline_id=..., similarity_top_k=4)
+    engine = RetrieverQueryEngine.from_args(retriever)
+
+Needs the extra `llama-index`.
+"""
+
+from __future__ import annotations
+
+try:
+    import llama_index.core  # noqa: F401  # asked for here, so that its absence has one clear message
+except ModuleNotFoundError as missing:
+    raise ImportError(
+        'rage_retrievers.llama_index needs llama-index-core: pip install "rage-retrievers[llama-index]"'
+    ) from missing
+
+from .nodes import RetrievedNode, RetrievedNodes
+from .retriever import VectorizeRetriever
+
+__all__ = ["RetrievedNode", "RetrievedNodes", "VectorizeRetriever"]

@@ -1,0 +1,84 @@
+"""LlamaIndex's `MetadataFilters` as a filter of this package, and so in the service's own terms.
+
+==========================================  =======================================================================
+`==` `!=` `<` `<=` `>` `>=` `in` `nin`      as they are; `!=` and `nin` hold for a missing field, as in LlamaIndex
+`contains` `any` `all`                      the field is a list with this member, one of them, all of them
+`text_match` `text_match_insensitive`       refused: the service has no search for a part of a value
+`is_empty`                                  refused: the service has no published way to ask for a missing field
+conditions `and` `or` `not`, nested         as they are; `not` means that none of its parts holds
+==========================================  =======================================================================
+
+The meaning is LlamaIndex's own (`build_metadata_filter_fn`), for values of one type on fields of that type.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import reduce
+from operator import and_, or_
+from typing import Any
+
+from llama_index.core.vector_stores.types import FilterCondition, FilterOperator, MetadataFilter, MetadataFilters
+
+from ..errors import ConfigurationError
+from ..filters import F, Filter
+
+__all__ = ["from_metadata_filters"]
+
+
+def from_metadata_filters(filters: MetadataFilters) -> Filter | None:
+    """The same condition; None for no filters at all, which hold for everything.
+
+    Raises ConfigurationError naming the operator that the service cannot be asked.
+    """
+    return _combined(filters) if filters.filters else None
+
+
+def _combined(filters: MetadataFilters) -> Filter:
+    if not filters.filters:
+        raise ConfigurationError("MetadataFilters with a nested, empty MetadataFilters cannot be asked; leave it out.")
+    parts = [_combined(one) if isinstance(one, MetadataFilters) else _condition(one) for one in filters.filters]
+    match filters.condition or FilterCondition.AND:
+        case FilterCondition.AND:
+            return reduce(and_, parts)
+        case FilterCondition.OR:
+            return reduce(or_, parts)
+        case FilterCondition.NOT:
+            return ~reduce(or_, parts)
+
+
+def _condition(one: MetadataFilter) -> Filter:
+    make = _ONE_VALUE.get(one.operator)
+    if make is not None:
+        if one.value is None or isinstance(one.value, list):
+            raise _refused(one, "needs one text or number")
+        return make(F(one.key), one.value)
+    make = _MANY_VALUES.get(one.operator)
+    if make is not None:
+        if not isinstance(one.value, list) or not one.value:
+            raise _refused(one, "needs a list of at least one text or number")
+        return make(F(one.key), one.value)
+    if one.operator is FilterOperator.IS_EMPTY:
+        raise _refused(one, "cannot be asked: the service has no published way to ask for a missing field")
+    raise _refused(one, "cannot be asked: the service has no search for a part of a value")
+
+
+def _refused(one: MetadataFilter, why: str) -> ConfigurationError:
+    return ConfigurationError(f"MetadataFilter(key={one.key!r}, operator={one.operator.value!r}) {why}.")
+
+
+_ONE_VALUE: dict[FilterOperator, Callable[[F, Any], Filter]] = {
+    FilterOperator.EQ: lambda field, value: field == value,
+    FilterOperator.NE: lambda field, value: field != value,
+    FilterOperator.GT: lambda field, value: field > value,
+    FilterOperator.GTE: lambda field, value: field >= value,
+    FilterOperator.LT: lambda field, value: field < value,
+    FilterOperator.LTE: lambda field, value: field <= value,
+    FilterOperator.CONTAINS: F.contains,
+}
+_MANY_VALUES: dict[FilterOperator, Callable[[F, Any], Filter]] = {
+    FilterOperator.IN: F.in_,
+    FilterOperator.NIN: F.not_in,
+    FilterOperator.ANY: lambda field, values: reduce(or_, [field.contains(value) for value in values]),
+    FilterOperator.ALL: lambda field, values: reduce(and_, [field.contains(value) for value in values]),
+}

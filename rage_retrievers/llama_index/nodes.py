@@ -1,0 +1,101 @@
+"""From the service's documents to LlamaIndex's nodes.
+
+What depends on the question is on the scored node (`score`, `relevancy`, `similarity`, `ordered_by`); what does not is
+in the metadata. So a chunk has one hash, whatever was asked, and fusion can tell that two lists hold the same chunk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from llama_index.core.schema import NodeRelationship, NodeWithScore, ObjectType, RelatedNodeInfo, TextNode
+
+from ..context import passages
+from ..models import Document, Retrieval, ScoreName
+
+__all__ = ["RetrievedNode", "RetrievedNodes", "to_nodes"]
+
+
+class RetrievedNode(NodeWithScore):
+    """A scored node that keeps both of the service's scores.
+
+    `score` is the number that ordered the list, until a postprocessor sets another; `ordered_by` names it. `relevancy`
+    (the reranker's) and `similarity` (the vector's) live on different scales; each is None when the service sent none.
+    """
+
+    relevancy: float | None = None
+    similarity: float | None = None
+    ordered_by: ScoreName | None = None
+
+
+class RetrievedNodes(list[NodeWithScore]):
+    """The nodes of one answer, best first: a plain list, which also knows the answer it came from."""
+
+    retrieval: Retrieval
+    """The whole answer: question, attempts, elapsed, stale, degraded and the documents as the service sent them."""
+
+    def __init__(self, nodes: Iterable[NodeWithScore], retrieval: Retrieval) -> None:
+        super().__init__(nodes)
+        self.retrieval = retrieval
+
+    @property
+    def average_relevancy(self) -> float | None:
+        """The service's mean relevancy of the list, None where it sent none."""
+        return self.retrieval.average_relevancy
+
+    @property
+    def ndcg(self) -> float | None:
+        """The service's judgement of the order, None where it sent none."""
+        return self.retrieval.ndcg
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (list(self), self.retrieval)
+
+
+def to_nodes(retrieval: Retrieval) -> RetrievedNodes:
+    """The nodes of an answer, in its order."""
+    return RetrievedNodes([_scored(one, retrieval.ordered_by) for one in retrieval.documents], retrieval)
+
+
+def _scored(document: Document, ordered_by: ScoreName) -> RetrievedNode:
+    return RetrievedNode(
+        node=_node(document),
+        score=document.score(ordered_by),
+        relevancy=document.relevancy,
+        similarity=document.similarity,
+        ordered_by=ordered_by,
+    )
+
+
+def _node(document: Document) -> TextNode:
+    metadata = _metadata(document)
+    hidden = [name for name in metadata if name in _PLUMBING]
+    origin = document.unique_source or document.origin_id or document.source
+    source = {NodeRelationship.SOURCE: RelatedNodeInfo(node_id=origin, node_type=ObjectType.DOCUMENT)} if origin else {}
+    return TextNode(
+        id_=document.id or passages([document])[0].id,
+        text=document.text,
+        metadata=metadata,
+        excluded_embed_metadata_keys=hidden,
+        excluded_llm_metadata_keys=list(hidden),
+        relationships=source,
+    )
+
+
+_SCORES = frozenset({"relevancy", "similarity"})
+_PLUMBING = frozenset(Document.model_fields) - {"source_display_name"} | {"index"}
+"""Ids, paths and the nested `metadata`, whose keys are there flat: nothing a model could answer from."""
+
+
+def _metadata(document: Document) -> dict[str, Any]:
+    """Every field that does not depend on the question; the user's own keys flat, and as they were in `metadata`.
+
+    A user's key that a field of the service has already, or that a score would have, is in `metadata` alone.
+    """
+    found = {name: value for name, value in document.fields().items() if name not in _SCORES}
+    own = found.get("metadata")
+    if isinstance(own, Mapping):
+        reserved = {*_PLUMBING, *_SCORES, *found}
+        found.update({str(name): value for name, value in own.items() if name not in reserved})
+    return found

@@ -1,0 +1,214 @@
+"""What the retriever promises a LlamaIndex application."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from blockbuster import blockbuster_ctx
+from llama_index.core.llms import MockLLM
+from llama_index.core.query_engine import RetrieverQueryEngine
+from llama_index.core.schema import MetadataMode, NodeRelationship, NodeWithScore, QueryBundle, TextNode
+
+from llama_index_face.conftest import TOKEN, Scripted, document
+from rage_retrievers import BadRequestError, ConfigurationError, RageError
+from rage_retrievers._flow import WireRequest, WireResponse
+from rage_retrievers.llama_index import RetrievedNode, RetrievedNodes, VectorizeRetriever
+
+Connect = Callable[..., VectorizeRetriever]
+QUESTION = "How do bees tell where flowers are?"
+
+
+def test_a_query_engine_answers_from_real_documents(connect: Connect) -> None:
+    """Over HTTP, RetrieverQueryEngine gets the passage that answers, first, and shows it to the model."""
+    engine = RetrieverQueryEngine.from_args(connect(similarity_top_k=2), llm=MockLLM())
+    response = engine.query(QUESTION)
+    assert "Honey bees dance" in response.source_nodes[0].get_content()
+    assert "Honey bees dance" in str(response)
+
+
+async def test_an_async_query_engine_never_blocks_the_loop(connect: Connect) -> None:
+    """aquery over HTTP makes no blocking call at all."""
+    retriever = connect(similarity_top_k=2)
+    engine = RetrieverQueryEngine.from_args(retriever, llm=MockLLM())
+    await retriever.aretrieve(QUESTION)
+    with blockbuster_ctx():
+        response = await engine.aquery(QUESTION)
+    assert "Honey bees dance" in response.source_nodes[0].get_content()
+    await retriever.aclose()
+
+
+async def test_concurrent_calls_are_concurrent(scripted: Scripted) -> None:
+    """Calls that wait for each other all end: none holds the loop."""
+    together = asyncio.Barrier(4)
+    retriever = scripted.retriever()
+    send = retriever._clients.asyncio._engine.send
+
+    async def meet(request: WireRequest, timeout: float, max_bytes: int) -> WireResponse:
+        await together.wait()
+        return await send(request, timeout, max_bytes)
+
+    retriever._clients.asyncio._engine.send = meet  # type: ignore[method-assign]
+    answers = await asyncio.wait_for(asyncio.gather(*(retriever.aretrieve("What?") for _ in range(4))), 5)
+    assert [len(nodes) for nodes in answers] == [3, 3, 3, 3]
+
+
+async def test_both_worlds_send_the_same_request_and_give_the_same_nodes(scripted: Scripted) -> None:
+    """retrieve and aretrieve differ in nothing."""
+    retriever = scripted.retriever(num_results=3, rerank=True, metadata_filters=[{"year": [2021]}], min_score=0.0)
+    assert retriever.retrieve("What?") == await retriever.aretrieve("What?")
+    first, second = scripted.bodies
+    assert first == second
+    assert first == {"question": "What?", "numResults": 3, "rerank": True, "metadata-filters": [{"year": [2021]}]}
+
+
+async def test_the_private_hook_is_called_by_keyword(scripted: Scripted) -> None:
+    """LlamaIndex's composers call `_aretrieve(query_bundle=...)`."""
+    assert len(await scripted.retriever()._aretrieve(query_bundle=QueryBundle("What?"))) == 3
+
+
+@pytest.mark.parametrize("name", ["num_results", "similarity_top_k"])
+def test_both_names_of_the_count_work(scripted: Scripted, name: str) -> None:
+    """similarity_top_k is num_results, in the constructor, as an attribute and when set."""
+    retriever = scripted.retriever(**{name: 7})
+    retriever.retrieve("What?")
+    assert getattr(retriever, name) == retriever.num_results == retriever.similarity_top_k == 7
+    setattr(retriever, name, 2)
+    retriever.retrieve("What?")
+    assert [body["numResults"] for body in scripted.bodies] == [7, 2]
+
+
+def test_the_constructor_of_the_existing_integration_works_unchanged() -> None:
+    """A migration is one import line: its arguments and its positional token are taken."""
+    retriever = VectorizeRetriever(
+        "t",
+        environment="prod",
+        organization="1234",
+        pipeline_id="5678",
+        num_results=4,
+        rerank=False,
+        metadata_filters=None,
+        callback_manager=None,
+        verbose=False,
+    )
+    assert "api.vectorize.io" in repr(retriever)
+    assert "1234" in repr(VectorizeRetriever(api_token="t", organization="1234", pipeline_id="5678"))
+
+
+@pytest.mark.parametrize("rerank", [False, True])
+def test_the_score_is_the_number_that_ordered_the_list(scripted: Scripted, rerank: bool) -> None:
+    """Relevancy when reranked, else similarity; both stay readable, and absent stays absent."""
+    scripted.answer["documents"][2].update(relevancy=None, similarity=None)
+    nodes = scripted.retriever(rerank=rerank).retrieve("What?")
+    ordered = "relevancy" if rerank else "similarity"
+    sent = [one[ordered] for one in scripted.answer["documents"]]
+    assert [node.score for node in nodes] == [getattr(node, ordered) for node in nodes] == sent
+    assert sent[2] is None
+    assert {type(node) for node in nodes} == {RetrievedNode}
+    assert isinstance(nodes[0], NodeWithScore)
+
+
+def test_metadata_holds_everything_but_what_depends_on_the_question() -> None:
+    """Every field of the service and the user's own, flat and nested; neither of the two scores."""
+    own = {"year": 2024, "source": "mine", "similarity": "mine, too", "deep": {"a": [1]}}
+    (node,) = Scripted(document(metadata=own, brand_new=[1, 2])).retriever().retrieve("What?")
+    expected = {name: value for name, value in document().items() if name not in ("text", "relevancy", "similarity")}
+    assert node.metadata == {**expected, "metadata": own, "year": 2024, "deep": {"a": [1]}, "brand_new": [1, 2]}
+
+
+def test_a_chunk_has_one_hash_whatever_was_asked() -> None:
+    """Two answers with other scores hold the same node: same id, same hash."""
+    one, two = (Scripted(document(relevancy=r, similarity=r)).retriever().retrieve("What?")[0] for r in (0.1, 0.9))
+    assert (one.node.hash, one.node_id) == (two.node.hash, two.node_id)
+    assert one.score != two.score
+
+
+def test_ids_are_unique_per_chunk_and_lead_to_the_source(connect: Connect) -> None:
+    """Each chunk has its own node id; the SOURCE relation names the document."""
+    nodes = connect(similarity_top_k=4).retrieve("sun and water")
+    assert len({node.node_id for node in nodes}) == len(nodes) == 4
+    for node in nodes:
+        assert node.node.relationships[NodeRelationship.SOURCE].node_id == node.metadata["unique_source"]  # type: ignore[union-attr]
+        assert node.node.ref_doc_id == node.metadata["unique_source"]
+
+
+def test_a_document_without_an_id_gets_a_lasting_one() -> None:
+    """The same chunk has the same id in every answer, another text another id."""
+    service = Scripted({"text": "One."}, {"text": "Two."})
+    first, second = (service.retriever().retrieve("What?") for _ in range(2))
+    assert [node.node_id for node in first] == [node.node_id for node in second]
+    assert first[0].node_id != first[1].node_id
+
+
+@pytest.mark.parametrize("mode", [MetadataMode.LLM, MetadataMode.EMBED])
+def test_no_model_reads_ids_and_paths(mode: MetadataMode) -> None:
+    """A model sees the text, the file's name and the user's own metadata."""
+    (node,) = Scripted(document(metadata={"author": "Ada"})).retriever().retrieve("What?")
+    assert isinstance(node.node, TextNode)
+    shown = node.node.get_content(mode)
+    assert "author: Ada" in shown
+    assert "source_display_name: org/conn/report.pdf" in shown
+    for name in ("aip-1", "org-1", "u-1", "file-1", "sp-1536", "total_chunks"):
+        assert name not in shown
+
+
+def test_what_is_said_of_the_whole_list_is_on_the_list() -> None:
+    """average_relevancy, ndcg and the whole answer are readable; the list stays a list."""
+    nodes = Scripted(document(), average_relevancy=0.48, ndcg=1).retriever().retrieve("What?")
+    assert isinstance(nodes, RetrievedNodes)
+    assert list(nodes) == nodes
+    assert (nodes.average_relevancy, nodes.ndcg, nodes.retrieval.attempts) == (0.48, 1.0, 1)
+
+
+async def test_every_passage_of_the_answer_arrives() -> None:
+    """Two passages under one id both reach the caller, blocking or not."""
+    retriever = Scripted(document(text="One."), document(text="Two.")).retriever()
+    assert [node.text for node in retriever.retrieve("What?")] == ["One.", "Two."]
+    assert [node.text for node in await retriever.aretrieve("What?")] == ["One.", "Two."]
+
+
+def test_an_error_is_never_an_empty_list(scripted: Scripted) -> None:
+    """What the service refuses is raised, typed, without token or question."""
+    scripted.status = 400
+    with pytest.raises(BadRequestError) as caught:
+        scripted.retriever().retrieve("a private question")
+    assert TOKEN not in str(caught.value)
+    assert "private" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [({"num_results": 0}, "num_results"), ({"metadata_filters": 3}, "metadata_filters"), ({"min_score": "x"}, "min")],
+)
+def test_what_no_call_could_use_is_refused_at_once(options: dict[str, Any], name: str) -> None:
+    """A wrong value is a ConfigurationError when the retriever is made, and names itself."""
+    with pytest.raises(ConfigurationError, match=name):
+        Scripted().retriever(**options)
+
+
+def test_an_unknown_keyword_names_the_nearest() -> None:
+    """A mistyped filter would return unfiltered data, so it is an error."""
+    with pytest.raises(TypeError, match="metadata_filters"):
+        Scripted().retriever(metadataFilters=[{"year": [2024]}])
+
+
+def test_an_empty_question_is_refused_before_anything_is_sent(scripted: Scripted) -> None:
+    """Nothing is sent for a question of blanks."""
+    with pytest.raises(RageError, match="question"):
+        scripted.retriever().retrieve("  ")
+    assert scripted.requests == []
+
+
+def test_without_the_extra_the_import_says_what_to_install() -> None:
+    """Importing the face where llama-index-core is missing names the extra."""
+    code = (
+        "import sys; sys.modules['llama_index'] = None\n"
+        "try:\n    import rage_retrievers.llama_index\n"
+        "except ImportError as error:\n    print(error)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert 'pip install "rage-retrievers[llama-index]"' in done.stdout
