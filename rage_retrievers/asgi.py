@@ -1,0 +1,181 @@
+"""What operators ask of a running service, over HTTP: `app(...)` to mount in any ASGI application (starlette).
+
+| request | answer |
+|---|---|
+| `GET /rage/health` | readiness: 200, or 503 when every circuit is open or the probe fails |
+| `GET /rage/health/live` | liveness: 200 while the process answers |
+| `GET /rage/metrics` | Prometheus's text, or JSON for `Accept: application/json` |
+| `GET /rage/circuit` | the state of each circuit in this process |
+| `GET /rage/config` | the settings, credentials masked |
+
+The answers hold no credential, question or passage, but they name pipelines and settings: serve them to operators only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol
+
+from .errors import ConfigurationError, ForbiddenError, RageError, StatusError
+from .models import PipelineStatus
+from .observability.metrics import Metrics
+from .observability.prometheus import exposition
+from .observability.redaction import DEFAULT_REDACTOR, Redactor
+from .resilience import CircuitBreaker
+from .resilience.pipeline import Homes, shared_homes
+from .settings import VectorizeSettings
+
+try:
+    from starlette.applications import Starlette
+    from starlette.concurrency import run_in_threadpool
+    from starlette.requests import Request
+    from starlette.responses import JSONResponse, Response
+    from starlette.routing import Route
+except ImportError:
+    raise ConfigurationError("rage_retrievers.asgi needs starlette: pip install starlette.") from None
+
+__all__ = ["CircuitState", "Probed", "app", "circuits", "routes"]
+
+_NO_STORE = {"cache-control": "no-store"}
+
+
+class Probed(Protocol):
+    """What readiness asks of a client; both clients of this package are one."""
+
+    def pipeline(self) -> PipelineStatus | Awaitable[PipelineStatus]:
+        """The pipeline's status, or a RageError; blocking, or to be awaited."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class CircuitState:
+    """One circuit: closed, half-open or open, and the seconds until the next probe is let through."""
+
+    base_url: str
+    organization: str
+    pipeline: str
+    state: str
+    retry_after: float
+
+
+def circuits(homes: Homes = shared_homes) -> list[CircuitState]:
+    """Every circuit that a call of this process went through."""
+    now = time.monotonic()
+    found = []
+    for target, home in list(homes._homes.items()):
+        for (kind, _), circuit in list(home._states.items()):
+            if kind == CircuitBreaker.kind:
+                wait = round(circuit.retry_after(now), 3)
+                found.append(CircuitState(*target, state=circuit.state, retry_after=wait))
+    return found
+
+
+@dataclass(slots=True)
+class _Probe:
+    """The last word of the service, asked for anew after `every` seconds, by one request at a time."""
+
+    client: Probed
+    every: float
+    timeout: float
+    _asked: float = -1e9
+    _said: dict[str, Any] = field(default_factory=dict)
+    _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    async def said(self) -> dict[str, Any]:
+        async with self._lock:
+            if time.monotonic() - self._asked >= self.every:
+                self._said = await self._ask()
+                self._asked = time.monotonic()
+        return {**self._said, "age_seconds": round(time.monotonic() - self._asked, 1)}
+
+    async def _ask(self) -> dict[str, Any]:
+        try:
+            async with asyncio.timeout(self.timeout):
+                status = await self._status()
+        except ConfigurationError:
+            return {"ok": True, "status": "unknown"}  # the older gateway has no status to ask for
+        except (RageError, TimeoutError) as error:
+            # A token that may only retrieve is refused here by a service that is up.
+            up = isinstance(error, ForbiddenError) or (isinstance(error, StatusError) and error.status == 405)
+            return {"ok": up, "error_type": type(error).__name__}
+        return {"ok": status.answers, "status": status.status}
+
+    async def _status(self) -> PipelineStatus:
+        if inspect.iscoroutinefunction(self.client.pipeline):
+            return await self.client.pipeline()  # type: ignore[no-any-return]  # what the protocol says
+        status = await run_in_threadpool(self.client.pipeline)
+        assert isinstance(status, PipelineStatus)  # the protocol's other half
+        return status
+
+
+def routes(
+    client: Probed | None = None,
+    *,
+    metrics: Metrics | None = None,
+    settings: VectorizeSettings | Mapping[str, Any] | None = None,
+    states: Callable[[], Iterable[CircuitState]] = circuits,
+    redactor: Redactor = DEFAULT_REDACTOR,
+    prefix: str = "/rage",
+    probe_every: float = 10.0,
+    probe_timeout: float = 5.0,
+) -> list[Route]:
+    """The routes of `app`, for an application that wants them among its own.
+
+    `client` is asked for the pipeline's status at most every `probe_every` seconds, for `probe_timeout` seconds at
+    most; without one, readiness rests on the circuits. What was not given answers 404.
+    """
+    probe = None if client is None else _Probe(client, probe_every, probe_timeout)
+
+    async def live(request: Request) -> Response:
+        return _json({"live": True})
+
+    async def health(request: Request) -> Response:
+        known = [state.state for state in states()]
+        closed = not known or any(state != "open" for state in known)
+        said = None if probe is None else await probe.said()
+        ready = closed and (said is None or said["ok"])
+        counts = {state: known.count(state) for state in sorted(set(known))}
+        return _json({"live": True, "ready": ready, "circuits": counts, "probe": said}, 200 if ready else 503)
+
+    async def measured(request: Request) -> Response:
+        if metrics is None:
+            return _missing("metrics", "pass metrics=Metrics(), the one among the client's listeners")
+        if "application/json" in request.headers.get("accept", ""):
+            return _json(metrics.snapshot().as_dict())
+        try:
+            body, content_type = exposition(metrics)
+        except ConfigurationError:
+            return _json(metrics.snapshot().as_dict())
+        return Response(body, headers={**_NO_STORE, "content-type": content_type})
+
+    async def circuit(request: Request) -> Response:
+        return _json({"circuits": [redactor.value(asdict(state)) for state in states()]})
+
+    async def config(request: Request) -> Response:
+        if settings is None:
+            return _missing("config", "pass settings=VectorizeSettings.load()")
+        given = settings.model_dump(mode="json") if isinstance(settings, VectorizeSettings) else dict(settings)
+        return _json(redactor.value(given))
+
+    found = {"/health": health, "/health/live": live, "/metrics": measured, "/circuit": circuit, "/config": config}
+    return [Route(prefix + path, endpoint, methods=["GET"]) for path, endpoint in found.items()]
+
+
+def app(client: Probed | None = None, **options: Any) -> Starlette:
+    """An ASGI application with these routes; `options` are those of `routes`.
+
+    Mount it at the root (`service.mount("", app(...))`): its paths begin with `prefix` themselves.
+    """
+    return Starlette(routes=routes(client, **options))
+
+
+def _json(content: Any, status: int = 200) -> Response:
+    return JSONResponse(content, status, headers=_NO_STORE)
+
+
+def _missing(what: str, remedy: str) -> Response:
+    return _json({"error": f"/{what} has nothing to show; {remedy}."}, 404)
