@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from importlib.util import find_spec
 from itertools import chain
 from pathlib import Path
@@ -120,4 +121,10 @@ def unit(vectors: Vectors) -> Vectors:
 
 def choose(model: object | None) -> Embedding:
     """The built-in embedding for None, else the user's object; raises `ConfigurationError` for one of no known kind."""
-    return WordVectors() if model is None else Injected(model)
+    return _built_in() if model is None else Injected(model)
+
+
+@lru_cache(maxsize=1)
+def _built_in() -> WordVectors:
+    """One table for every service of the process: it is only read."""
+    return WordVectors()

@@ -49,6 +49,12 @@ class Feed:
         self._looking = threading.Lock()
         self._due = 0.0
         self._refused: list[tuple[str, str]] = []
+        self.heard: Callable[[Synced], None] = lambda _: None
+        """Told what each look did."""
+
+    def hurry(self) -> None:
+        """Look again at the next request."""
+        self._due = 0.0
 
     def sync(self, progress: Listener = unheard) -> Synced:
         """Look now and index what changed."""
@@ -92,4 +98,5 @@ class Feed:
             self.collection.rebuild(str(error))
             done = self.collection.sync(scan.entries, wait=wait, progress=progress)
         self._due = self._clock() + (max(self._pause, 100 * took) if self._pause else 0)
+        self.heard(done)
         return done

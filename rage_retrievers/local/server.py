@@ -5,15 +5,17 @@ from __future__ import annotations
 import ipaddress
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
 
 import uvicorn
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from rage_retrievers.errors import ConfigurationError
 from rage_retrievers.local.service import LocalService
@@ -23,13 +25,16 @@ MAX_UPLOAD_BYTES = 64 * 1024 * 1024
 _METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"]
 
 
-def asgi_app(service: LocalService, *, hosts: Callable[[str], bool] | None = None) -> Starlette:
-    """The service as an ASGI application; `hosts` tells which Host header names are answered, all when None."""
+def asgi_app(
+    service: LocalService, *, hosts: Callable[[str], bool] | None = None, routes: Sequence[BaseRoute] = ()
+) -> Starlette:
+    """The service as an ASGI application; `hosts` tells which Host header names are answered, all when None.
+
+    `routes` are answered beside the service's own, and before them.
+    """
 
     async def answer(request: Request) -> Response:
         try:
-            if hosts is not None and not hosts(request.url.hostname or ""):
-                raise RefusedError(403, "Forbidden", "this service answers only to the name of the loopback address")
             body = await _body(request)
         except RefusedError as refused:
             return _response(refused.response())
@@ -38,7 +43,23 @@ def asgi_app(service: LocalService, *, hosts: Callable[[str], bool] | None = Non
             path += "?" + request.scope["query_string"].decode("latin-1")
         return _response(await run_in_threadpool(service.handle, request.method, path, dict(request.headers), body))
 
-    return Starlette(routes=[Route("/{path:path}", answer, methods=_METHODS)])
+    guard = [] if hosts is None else [Middleware(_OnlyFor, hosts=hosts)]
+    return Starlette(routes=[*routes, Route("/{path:path}", answer, methods=_METHODS)], middleware=guard)
+
+
+class _OnlyFor:
+    """Answers requests for these host names alone: a web page that renames itself to this machine stays outside."""
+
+    def __init__(self, app: ASGIApp, hosts: Callable[[str], bool]) -> None:
+        self._app = app
+        self._hosts = hosts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and not self._hosts(Request(scope).url.hostname or ""):
+            refused = RefusedError(403, "Forbidden", "this service answers only to the name of the loopback address")
+            await _response(refused.response())(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
 
 
 def _response(answer: LocalResponse) -> Response:
@@ -62,7 +83,9 @@ class LocalServer:
     Listens on a loopback address; any other `host` needs a service with an `api_key`, else `ConfigurationError`.
     """
 
-    def __init__(self, service: LocalService, *, host: str = "127.0.0.1", port: int = 0) -> None:
+    def __init__(
+        self, service: LocalService, *, host: str = "127.0.0.1", port: int = 0, routes: Sequence[BaseRoute] = ()
+    ) -> None:
         if not is_loopback(host) and not service.has_api_key:
             raise ConfigurationError(
                 f"host {host!r} can be reached from other machines: give an api_key, or use 127.0.0.1"
@@ -70,7 +93,7 @@ class LocalServer:
         self._socket = _listen(host, port)
         self.host = host
         self.port: int = self._socket.getsockname()[1]
-        app = asgi_app(service, hosts=is_loopback if is_loopback(host) else None)
+        app = asgi_app(service, hosts=is_loopback if is_loopback(host) else None, routes=routes)
         self._server = uvicorn.Server(
             uvicorn.Config(
                 app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=1, ws="none"

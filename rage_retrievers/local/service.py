@@ -4,21 +4,37 @@ from __future__ import annotations
 
 import hmac
 import logging
+import threading
 from collections.abc import Callable, Mapping
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from rage_retrievers.errors import ConfigurationError
-from rage_retrievers.local import _paths, retrieval
+from rage_retrievers.local import (
+    _paths,
+    connectors,
+    extraction,
+    pipeline_operations,
+    research,
+    retrieval,
+    uploads,
+)
 from rage_retrievers.local._names import LOCAL_ORGANIZATION, LOCAL_PIPELINE
+from rage_retrievers.local.account import Account, Job, PipelineRecord
+from rage_retrievers.local.collection import Chunking, Synced
 from rage_retrievers.local.embedding import Embedding, choose
 from rage_retrievers.local.feed import Feed
 from rage_retrievers.local.folder import Folder, checked
+from rage_retrievers.local.jobs import Background, Jobs
+from rage_retrievers.local.pipelines import FolderPipeline, Pipelines
 from rage_retrievers.local.progress import Progress, unheard
-from rage_retrievers.local.ranking import Reranker
+from rage_retrievers.local.ranking import Ask, Reranker
+from rage_retrievers.local.uploads import Uploaded
 from rage_retrievers.local.wire import Call, LocalResponse, RefusedError, reply
+from rage_retrievers.local.workspaces import workspaces
 
 _log = logging.getLogger("rage_retrievers.local")
 
@@ -44,24 +60,40 @@ class LocalService:
 
     def __init__(
         self,
-        *,
+        home: Path,
         organization: str,
+        folder: FolderPipeline | None,
+        model: Embedding,
+        *,
         pipeline_id: str,
-        feed: Feed | None,
-        embedding: Embedding,
         reranker: Reranker | None,
         api_key: str | None,
-        seconds: float,
-        reused: bool,
+        opened: Synced,
+        follow_seconds: float,
+        executor: Executor | None,
     ) -> None:
+        """Used by `open`."""
         self.organization = organization
         self.pipeline_id = pipeline_id
-        self._feed = feed
-        self._embedding = embedding
+        self._home = home
+        self._folder = folder
+        self._embedding = model
         self._reranker = reranker
         self._api_key = api_key
-        self._seconds = seconds
-        self._reused = reused
+        self._opened = opened
+        self._lock = threading.Lock()
+        self._kept: Account | None = None
+        self._background = Background(executor)
+
+        def new_feed(place: Path, source: Uploaded, cut: Chunking) -> Feed:
+            return Feed(place / f"index-{_paths.digest(model.identity)}", source, model, cut=cut, pause=follow_seconds)
+
+        self._pipelines = Pipelines(
+            home, organization, self._account, folder, new_feed=new_feed, background=self._background
+        )
+        if folder is not None:
+            folder.feed.heard = lambda done: self._pipelines.synced(folder.id, done)
+            self._pipelines.synced(folder.id, opened)
 
     @classmethod
     def open(
@@ -76,6 +108,7 @@ class LocalService:
         api_key: str | None = None,
         progress: Callable[[Progress], None] | None = None,
         follow_seconds: float = 2.0,
+        executor: Executor | None = None,
     ) -> LocalService:
         """Index the folder, or reuse the index of an earlier start, and be ready to answer.
 
@@ -83,31 +116,35 @@ class LocalService:
         embedding. Changes in the folder are seen at a request `follow_seconds` or more after the last look. Raises
         `ConfigurationError` for a folder that is missing, not a directory or not readable; a file that cannot be read
         is named in `skipped`. With `api_key`, only that token is accepted; without, any token that is not empty.
+        Pipelines are deployed and research is done in `executor`, else in threads of the service's own.
         """
         root = None if folder is None else checked(folder)
         model = choose(embedding)
-        feed = None
-        seconds, reused = 0.0, True
-        if root is not None:
-            home = _paths.folder_home(_paths.cache_root(cache_dir), root)
-            try:
+        home = _paths.folder_home(_paths.cache_root(cache_dir), root)
+        opened, own = Synced(), None
+        try:
+            home.mkdir(parents=True, exist_ok=True)
+            if root is not None:
                 feed = Feed(home / f"index-{_paths.digest(model.identity)}", Folder(root), model, pause=follow_seconds)
-            except OSError as error:
-                raise ConfigurationError(
-                    f"the cache directory {str(home)!r} cannot be written ({error.strerror}): set RAGE_CACHE_DIR to one"
-                    " that can"
-                ) from error
-            done = feed.sync(progress or unheard)
-            seconds, reused = done.seconds, not done
+                own = FolderPipeline(pipeline_id, feed)
+        except OSError as error:
+            raise ConfigurationError(
+                f"the cache directory {str(home)!r} cannot be written ({error.strerror}): set RAGE_CACHE_DIR to one"
+                " that can"
+            ) from error
+        if own is not None:
+            opened = own.feed.sync(progress or unheard)
         return cls(
-            organization=organization,
+            home,
+            organization,
+            own,
+            model,
             pipeline_id=pipeline_id,
-            feed=feed,
-            embedding=model,
             reranker=reranker,
             api_key=api_key,
-            seconds=seconds,
-            reused=reused,
+            opened=opened,
+            follow_seconds=follow_seconds,
+            executor=executor,
         )
 
     @property
@@ -118,19 +155,21 @@ class LocalService:
     @property
     def skipped(self) -> list[tuple[str, str]]:
         """(path, reason) of each file of the folder that is not indexed though its type is supported."""
-        return [] if self._feed is None else self._feed.skipped
+        return [] if self._folder is None else self._folder.feed.skipped
 
     @property
     def stats(self) -> Stats:
         """What is indexed now, and what opening took."""
-        files, chunks = (0, 0) if self._feed is None else self._feed.collection.counts()
-        rebuilt = "" if self._feed is None else self._feed.collection.rebuilt
-        return Stats(files, chunks, self._seconds, self._reused, rebuilt)
+        if self._folder is None:
+            return Stats(0, 0, 0.0, True)
+        collection = self._folder.feed.collection
+        files, chunks = collection.counts()
+        return Stats(files, chunks, self._opened.seconds, not self._opened, collection.rebuilt)
 
     def refresh(self) -> None:
         """Look at the folder now, whenever the last look was."""
-        if self._feed is not None:
-            self._feed.sync()
+        if self._folder is not None:
+            self._folder.feed.sync()
 
     def handle(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> LocalResponse:
         """Answer one request; never raises for what a request may hold. `path` may carry a query string."""
@@ -144,9 +183,14 @@ class LocalService:
             return RefusedError(500, "Internal error", type(error).__name__).response()
 
     def close(self) -> None:
-        """Free the files; a closed service answers no more."""
-        if self._feed is not None:
-            self._feed.close()
+        """Wait for work under way and free the files; a closed service answers no more."""
+        self._background.close()
+        self._pipelines.close()
+        if self._folder is not None:
+            self._folder.feed.close()
+        with self._lock:
+            if self._kept is not None:
+                self._kept.close()
 
     def __enter__(self) -> LocalService:
         return self
@@ -156,14 +200,27 @@ class LocalService:
     ) -> None:
         self.close()
 
+    def _account(self) -> Account:
+        with self._lock:
+            if self._kept is None:
+                self._kept = Account(self._home / "account")
+            return self._kept
+
     def _route(self, call: Call) -> LocalResponse:
         if not call.segments or call.segments[0] not in ("v1", "api"):
             raise RefusedError(404, "Not found", "paths begin with /v1 or /api")
+        if call.segments[1:2] == (uploads.PATH,) and len(call.segments) == 3:
+            done = uploads.receive(call, self._account(), call.segments[2])
+            self._pipelines.hurry()
+            return done
         self._authorize(call)
         match call.segments[1:]:
-            case ("org", organization, "pipelines", pipeline_id, *rest):
-                self._check(organization, pipeline_id)
-                return self._pipeline(call, tuple(rest))
+            case ("org", organization, operations, *rest):
+                if organization != self.organization:
+                    raise RefusedError(404, "Organization not found", "this service has another organization")
+                answer = self._operate(call, operations, tuple(rest))
+                if answer is not None:
+                    return answer
         raise RefusedError(404, "Not found", f"no such operation: {call.method} /{'/'.join(call.segments)}")
 
     def _authorize(self, call: Call) -> None:
@@ -173,39 +230,59 @@ class LocalService:
         if self._api_key is not None and not hmac.compare_digest(token.encode(), self._api_key.encode()):
             raise RefusedError(401, "Unauthorized", "the token is not the one this service was started with")
 
-    def _check(self, organization: str, pipeline_id: str) -> None:
-        if organization != self.organization:
-            raise RefusedError(404, "Organization not found", f"this service knows organization {self.organization}")
-        if self._feed is None or pipeline_id != self.pipeline_id:
-            raise RefusedError(404, "Pipeline not found", f"no pipeline {pipeline_id}")
+    def _operate(self, call: Call, operations: str, rest: tuple[str, ...]) -> LocalResponse | None:
+        match call.method, operations:
+            case _, "pipelines":
+                return self._pipeline(call, rest)
+            case _, "connectors":
+                return connectors.answer(call, self._account(), rest)
+            case _, "uploads":
+                answer = uploads.answer(call, self._account(), rest)
+                self._pipelines.hurry()
+                return answer
+            case "POST", "files" if not rest:
+                return uploads.start_for_extraction(call, self._account())
+            case _, "extraction":
+                account = self._account()
+                return extraction.answer(call, account, Jobs(account, self._background), rest)
+            case "GET", "workspaces":
+                return workspaces(rest)
+        return None
 
-    def _pipeline(self, call: Call, rest: tuple[str, ...]) -> LocalResponse:
-        if rest == ("retrieval",):
-            return self._retrieval(call)
-        if rest == () and call.method == "GET":
-            return reply({"message": "Pipeline details", "data": self._summary()})
-        raise RefusedError(404, "Not found", f"no such operation: {call.method} /{'/'.join(call.segments)}")
+    def _pipeline(self, call: Call, rest: tuple[str, ...]) -> LocalResponse | None:
+        match call.method, *rest:
+            case "POST", identity, "retrieval":
+                return self._retrieval(call, identity)
+            case _, identity, "retrieval":
+                self._pipelines.find(identity)
+                raise RefusedError(405, "Method not allowed", "retrieval is asked for with POST", {"allow": "POST"})
+            case "POST", identity, "deep-research":
+                return self._start_research(call, self._pipelines.find(identity))
+            case "GET", identity, "deep-research", research_id:
+                return self._research(self._pipelines.find(identity), research_id)
+        return pipeline_operations.answer(call, self._pipelines, rest)
 
-    def _retrieval(self, call: Call) -> LocalResponse:
-        if call.method != "POST":
-            raise RefusedError(405, "Method not allowed", "retrieval is asked for with POST", {"allow": "POST"})
+    def _retrieval(self, call: Call, identity: str) -> LocalResponse:
+        feed = self._pipelines.ready_feed(identity)
         ask = retrieval.read_ask(call.json())
-        assert self._feed is not None  # _check has seen to it
-        self._feed.follow()
-        owner = {"pipeline_id": self.pipeline_id, "org_id": self.organization}
-        return reply(self._feed.read(lambda seen: retrieval.answer(seen, self._embedding, ask, self._reranker, owner)))
+        return reply(self._ask(feed, identity, ask))
 
-    def _summary(self) -> dict[str, Any]:
-        return {
-            "id": self.pipeline_id,
-            "name": "local folder",
-            "documentCount": self.stats.files,
-            "status": "LISTENING",
-            "createdAt": None,
-            "createdBy": "local",
-            **{key: [] for key in ("sourceConnectorAuthIds", "destinationConnectorAuthIds", "aiPlatformAuthIds")},
-            "sourceConnectorTypes": ["FILE_UPLOAD"],
-            "destinationConnectorTypes": ["VECTORIZE"],
-            "aiPlatformTypes": ["VECTORIZE"],
-            **{key: [] for key in ("sourceConnectors", "destinationConnectors", "aiPlatforms")},
-        }
+    def _ask(self, feed: Feed, identity: str, ask: Ask) -> dict[str, Any]:
+        owner = {"pipeline_id": identity, "org_id": self.organization}
+        return feed.read(lambda seen: retrieval.answer(seen, self._embedding, ask, self._reranker, owner))
+
+    def _start_research(self, call: Call, pipeline: PipelineRecord) -> LocalResponse:
+        self._pipelines.ready_feed(pipeline.id)
+        job = research.read_job(call.json(), pipeline.id)
+        Jobs(self._account(), self._background).start(job, self._do_research)
+        return reply({"researchId": job.id})
+
+    def _research(self, pipeline: PipelineRecord, identity: str) -> LocalResponse:
+        job = self._account().get(Job, identity)
+        if job is None or job.owner != pipeline.id:
+            raise RefusedError(404, "Research not found", f"no deep research {identity}")
+        return reply(Jobs(self._account(), self._background).poll(job, self._do_research))
+
+    def _do_research(self, job: Job) -> dict[str, Any]:
+        feed = self._pipelines.ready_feed(job.owner)
+        return research.result(job.asked, lambda ask: self._ask(feed, job.owner, ask))
