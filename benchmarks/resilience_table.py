@@ -1,0 +1,32 @@
+"""How the resilience benchmarks show what they measured: the bar beside each figure."""
+
+from __future__ import annotations
+
+import argparse
+from typing import NamedTuple
+
+
+class Row(NamedTuple):
+    """One measure; `met` is None for a figure that has no bar."""
+
+    measure: str
+    bar: str
+    figure: str
+    met: bool | None
+
+
+def show(rows: list[Row]) -> int:
+    """Print the rows; the exit status is 1 when a bar is missed."""
+    head = Row("measure", "bar", "measured", None)
+    widths = [max(len(row[column]) for row in [head, *rows]) for column in range(3)]
+    for row in [head, *rows]:
+        verdict = {True: "met", False: "MISSED", None: ""}[row.met]
+        print("  ".join([*(text.ljust(width) for text, width in zip(row[:3], widths, strict=True)), verdict]).rstrip())
+    return int(any(row.met is False for row in rows))
+
+
+def smoke_asked(description: str) -> bool:
+    """Whether `--smoke` was given: a small run that shows that the benchmark works, not what the code can do."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--smoke", action="store_true", help="a small, quick run")
+    return bool(parser.parse_args().smoke)
