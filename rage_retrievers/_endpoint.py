@@ -196,7 +196,7 @@ def start_research(address: Address, query: str, *, web_search: bool, schema: st
     body = _dump(fields)
 
     def build(token: str) -> WireRequest:
-        return WireRequest("POST", address.url("/deep-research"), address.headers(token), body)
+        return WireRequest("POST", address.url("/deep-research"), address.headers(token), body, repeatable=False)
 
     def read(response: WireResponse) -> str:
         research_id = _object(response).get("researchId")

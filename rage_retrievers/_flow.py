@@ -26,6 +26,8 @@ class WireRequest:
     url: str
     headers: tuple[tuple[str, str], ...]
     body: bytes
+    repeatable: bool = True
+    """Whether sending it twice does what sending it once does, so that a connection found dead may be replaced."""
 
     def __repr__(self) -> str:
         return f"WireRequest({self.method} {self.url.partition('?')[0]}, {len(self.body)} bytes)"

@@ -31,7 +31,17 @@ def _httpx() -> Engines:
     return Engines("httpx", HttpxEngine, AsyncHttpxEngine)
 
 
-ENGINES: dict[str, Callable[[], Engines]] = {"httpx": _httpx}
+def _pyreqwest() -> Engines:
+    try:
+        from .pyreqwest import AsyncPyreqwestEngine, PyreqwestEngine
+    except ImportError as missing:
+        raise ConfigurationError(
+            'engine="pyreqwest" needs the extra `fast`: pip install "rage-retrievers[fast]"'
+        ) from missing
+    return Engines("pyreqwest", PyreqwestEngine, AsyncPyreqwestEngine)
+
+
+ENGINES: dict[str, Callable[[], Engines]] = {"httpx": _httpx, "pyreqwest": _pyreqwest}
 """The engines that can be named in `engine=` and `RAGE_ENGINE`."""
 
 

@@ -14,7 +14,7 @@ from ..errors import (
     ResponseTooLargeError,
 )
 
-MAX_HEADER_BYTES = 64 * 1024
+MAX_HEADER_BYTES = 100 * 1024
 _MIB = 1024 * 1024
 
 
@@ -23,6 +23,13 @@ def too_large(max_bytes: int) -> ResponseTooLargeError:
     return ResponseTooLargeError(
         f"The answer is larger than {max_bytes / _MIB:.3g} MiB, so reading it stopped; "
         "ask for fewer results or raise max_response_bytes."
+    )
+
+
+def head_too_large() -> ResponseTooLargeError:
+    """The headers passed their bound."""
+    return ResponseTooLargeError(
+        f"The answer's headers are larger than {MAX_HEADER_BYTES // 1024} KiB; check that base_url is a Vectorize API."
     )
 
 

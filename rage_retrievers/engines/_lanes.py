@@ -26,12 +26,16 @@ class Lanes(Generic[L]):
         self._idle: defaultdict[str, deque[L]] = defaultdict(deque)
         _every.add(self)
 
-    def take(self, origin: str) -> L:
-        """The lane used last, or a new one."""
+    def take(self, origin: str) -> tuple[L, bool]:
+        """The lane used last, or a new one; and whether it was used before."""
         try:
-            return self._idle[origin].pop()
+            return self._idle[origin].pop(), True
         except IndexError:
-            return self._open()
+            return self._open(), False
+
+    def open(self) -> L:
+        """A new lane."""
+        return self._open()
 
     def give_back(self, origin: str, lane: L) -> None:
         """Put a lane in good order back."""

@@ -21,7 +21,17 @@ import httpx
 
 from .._flow import WireRequest, WireResponse
 from ..errors import ConfigurationError, RageError
-from ._answer import answer, bare, check_length, collect, connection_failed, deadline_passed, host_of, too_large
+from ._answer import (
+    answer,
+    bare,
+    check_length,
+    collect,
+    connection_failed,
+    deadline_passed,
+    head_too_large,
+    host_of,
+    too_large,
+)
 from ._lanes import Lanes
 
 KEEPALIVE_SECONDS = 30.0
@@ -78,6 +88,8 @@ class _DeadlineBackend(httpcore.NetworkBackend):
         return _DeadlineStream(stream, self._lane)
 
 
+# How a kept connection that the server has closed meanwhile fails when it is used again.
+_ENDED = (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError)
 _ONE = httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=KEEPALIVE_SECONDS)
 
 
@@ -112,9 +124,21 @@ class HttpxEngine:
 
     def send(self, request: WireRequest, timeout: float, max_bytes: int) -> WireResponse:
         """One request, one whole answer."""
-        origin = host_of(request.url)
-        lane = self._lanes.take(origin)
-        lane.deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + timeout
+        lane, kept = self._lanes.take(host_of(request.url))
+        response = self._through(lane, request, deadline, max_bytes, kept=kept and request.repeatable)
+        if response is None:
+            response = self._through(self._lanes.open(), request, deadline, max_bytes, kept=False)
+            assert response is not None  # only a kept connection may turn out to have ended
+        return response
+
+    def _through(
+        self, lane: _Lane, request: WireRequest, deadline: float, max_bytes: int, *, kept: bool
+    ) -> WireResponse | None:
+        """The answer over this lane; None when its kept connection had ended before anything came back."""
+        lane.deadline = deadline
+        timeout = deadline - time.monotonic()
+        response = None
         try:
             response = lane.transport.handle_request(_written(request, timeout))
             headers = _headers(response)
@@ -124,6 +148,8 @@ class HttpxEngine:
             response.stream.close()
         except BaseException as error:
             lane.transport.close()
+            if kept and response is None and isinstance(error, _ENDED):
+                return None
             failure = _failure(error, request, timeout)
             if failure is None:
                 raise
@@ -131,7 +157,7 @@ class HttpxEngine:
             if _has_leftovers(lane.transport):
                 lane.transport.close()
             else:
-                self._lanes.give_back(origin, lane)
+                self._lanes.give_back(host_of(request.url), lane)
             return answer(response.status_code, headers, body, max_bytes)
         raise failure
 
@@ -191,9 +217,28 @@ class AsyncHttpxEngine:
 
     async def send(self, request: WireRequest, timeout: float, max_bytes: int) -> WireResponse:
         """One request, one whole answer."""
+        deadline = time.monotonic() + timeout
         lanes = _ASYNC_LANES.here()
-        origin = host_of(request.url)
-        transport = lanes.take(origin)
+        transport, kept = lanes.take(host_of(request.url))
+        response = await self._through(lanes, transport, request, deadline, max_bytes, kept=kept and request.repeatable)
+        if response is None:
+            response = await self._through(lanes, lanes.open(), request, deadline, max_bytes, kept=False)
+            assert response is not None  # only a kept connection may turn out to have ended
+        return response
+
+    async def _through(
+        self,
+        lanes: Lanes[httpx.AsyncHTTPTransport],
+        transport: httpx.AsyncHTTPTransport,
+        request: WireRequest,
+        deadline: float,
+        max_bytes: int,
+        *,
+        kept: bool,
+    ) -> WireResponse | None:
+        """The answer over this lane; None when its kept connection had ended before anything came back."""
+        timeout = deadline - time.monotonic()
+        response = None
         try:
             async with asyncio.timeout(timeout):
                 response = await transport.handle_async_request(_written(request, timeout))
@@ -204,6 +249,8 @@ class AsyncHttpxEngine:
                 await response.stream.aclose()
         except BaseException as error:
             await _discard(transport)
+            if kept and response is None and isinstance(error, _ENDED):
+                return None
             failure = _failure(error, request, timeout)
             if failure is None:
                 raise
@@ -211,7 +258,7 @@ class AsyncHttpxEngine:
             if _has_leftovers(transport):
                 await _discard(transport)
             else:
-                lanes.give_back(origin, transport)
+                lanes.give_back(host_of(request.url), transport)
             return answer(response.status_code, headers, body, max_bytes)
         raise failure
 
@@ -274,6 +321,8 @@ def _failure(error: BaseException, request: WireRequest, timeout: float) -> Rage
         # No cause is kept: the library's words quote the header that it refuses.
         return ConfigurationError(f"The request to {host_of(request.url)} cannot be written: {type(error).__name__}.")
     if isinstance(error, httpx.RemoteProtocolError):
+        if "too long" in str(error):  # h11's word for a head beyond its bound of 100 KB
+            return head_too_large()
         return connection_failed(request, "the answer was cut short or is not valid HTTP", None)
     if isinstance(error, httpx.TransportError | OSError):
         return connection_failed(request, str(error) or type(error).__name__, error)

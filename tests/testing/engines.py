@@ -1,14 +1,15 @@
-"""One way to put a question through an engine, for both engines that speak HTTP."""
+"""One way to put a question through an engine, for every engine that speaks HTTP, in both worlds."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Protocol
 
 from rage_retrievers import _endpoint
-from rage_retrievers.engines.httpx import AsyncHttpxEngine, HttpxEngine
+from rage_retrievers.engines import ENGINES, engines_named
 from rage_retrievers.models import Query, Retrieval, Target
 
 TOKEN = "secret-token-0451"
@@ -28,8 +29,8 @@ def operation(url: str) -> _endpoint.Operation[Retrieval]:
 
 
 @contextmanager
-def blocking() -> Iterator[Ask]:
-    engine = HttpxEngine()
+def blocking(name: str) -> Iterator[Ask]:
+    engine = engines_named(name).blocking()
 
     def ask(url: str, timeout: float = 3.0, max_bytes: int = MAX_BYTES) -> Retrieval:
         retrieve = operation(url)
@@ -42,8 +43,8 @@ def blocking() -> Iterator[Ask]:
 
 
 @contextmanager
-def asynchronous() -> Iterator[Ask]:
-    engine = AsyncHttpxEngine()
+def asynchronous(name: str) -> Iterator[Ask]:
+    engine = engines_named(name).asyncio()
     with asyncio.Runner() as runner:
 
         def ask(url: str, timeout: float = 3.0, max_bytes: int = MAX_BYTES) -> Retrieval:
@@ -56,4 +57,8 @@ def asynchronous() -> Iterator[Ask]:
             runner.run(engine.aclose())
 
 
-WORLDS = {"blocking": blocking, "async": asynchronous}
+WORLDS = {
+    f"{name}-{world}": partial(open_engine, name)
+    for name in ENGINES
+    for world, open_engine in (("blocking", blocking), ("async", asynchronous))
+}

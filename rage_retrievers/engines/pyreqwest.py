@@ -1,0 +1,259 @@
+"""The fast engine (extra `fast`): reqwest, a Rust HTTP client, through pyreqwest.
+
+Its timeout is a deadline over connecting, headers and body; a cancelled request drops its own connection and no other;
+decompression is done here, within the bound.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from contextlib import suppress
+from datetime import timedelta
+from typing import Generic, TypeVar
+
+from pyreqwest.client import Client, ClientBuilder, SyncClient, SyncClientBuilder
+from pyreqwest.exceptions import BuilderError, NetworkError, PyreqwestError, RequestTimeoutError
+from pyreqwest.http import HeaderMap
+from pyreqwest.request import RequestBuilder, SyncRequestBuilder
+from pyreqwest.response import BaseResponse
+
+from .._flow import WireRequest, WireResponse
+from ..errors import ConfigurationError, InvalidResponseError, RageError
+from ._answer import (
+    MAX_HEADER_BYTES,
+    answer,
+    bare,
+    check_length,
+    connection_failed,
+    deadline_passed,
+    head_too_large,
+    host_of,
+    too_large,
+)
+
+KEEPALIVE = timedelta(seconds=30)
+
+B = TypeVar("B", ClientBuilder, SyncClientBuilder)
+R = TypeVar("R", RequestBuilder, SyncRequestBuilder)
+C = TypeVar("C", Client, SyncClient)
+
+
+def _configured(builder: B) -> B:
+    return (
+        builder.follow_redirects(False)
+        .gzip(False)
+        .deflate(False)
+        .brotli(False)
+        .zstd(False)
+        .referer(False)
+        .pool_idle_timeout(KEEPALIVE)
+        .http1_lower_case_headers()
+    )
+
+
+class _OneAProcess(Generic[C]):
+    """The process's client of one kind. A forked child makes its own: the parent's threads do not live there."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._client: C | None = None
+
+    def get(self, builder: type[ClientBuilder] | type[SyncClientBuilder]) -> C:
+        """The client, made on first use."""
+        client = self._client
+        if client is None:
+            with self._lock:
+                if self._client is None:
+                    self._client = _configured(builder()).build()  # type: ignore[assignment,type-var]
+                client = self._client
+        assert client is not None  # made just above
+        return client
+
+    def forget(self) -> None:
+        """Leave the client to the process it came from."""
+        self._lock = threading.Lock()
+        self._client = None
+
+
+_blocking: _OneAProcess[SyncClient] = _OneAProcess()
+_asyncio: _OneAProcess[Client] = _OneAProcess()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_blocking.forget)
+    os.register_at_fork(after_in_child=_asyncio.forget)
+
+
+class _Reserve:
+    """How many kept connections an origin may have, so that no more requests than that are ever sent a second time.
+
+    The library does not tell whether a request used a kept connection, which the server may have closed meanwhile.
+    """
+
+    _MOST = 64
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._kept: dict[str, int] = {}
+
+    def put(self, origin: str) -> None:
+        """An answer came, so its connection is kept."""
+        if self._kept.get(origin, 0) < self._MOST:
+            with self._lock:
+                self._kept[origin] = self._kept.get(origin, 0) + 1
+
+    def take(self, origin: str) -> bool:
+        """Whether a request that brought nothing back may have met a connection that had ended."""
+        with self._lock:
+            kept = self._kept.get(origin, 0)
+            self._kept[origin] = max(0, kept - 1)
+            return kept > 0
+
+
+_reserve = _Reserve()
+
+
+class PyreqwestEngine:
+    """Blocking requests over the process's connections."""
+
+    def send(self, request: WireRequest, timeout: float, max_bytes: int) -> WireResponse:
+        """One request, one whole answer."""
+        deadline = time.monotonic() + timeout
+        while True:
+            progress = _Progress()
+            try:
+                return self._once(request, deadline - time.monotonic(), max_bytes, progress)
+            except _FAILURES as error:
+                if _met_a_dead_connection(error, request, progress):
+                    continue
+                failure = _failure(error, request, timeout)
+            raise failure
+
+    @staticmethod
+    def _once(request: WireRequest, timeout: float, max_bytes: int, progress: _Progress) -> WireResponse:
+        client: SyncClient = _blocking.get(SyncClientBuilder)
+        with _written(client.request(request.method, request.url), request, timeout).build_streamed() as response:
+            headers = progress.begun(response)
+            check_length(headers, max_bytes)
+            reader = response.body_reader
+            parts: list[bytes] = []
+            size = 0
+            while (chunk := reader.read_chunk()) is not None:
+                size += len(chunk)
+                if size > max_bytes:
+                    raise too_large(max_bytes)
+                parts.append(bytes(chunk))
+        _reserve.put(host_of(request.url))
+        return answer(response.status, headers, parts[0] if len(parts) == 1 else b"".join(parts), max_bytes)
+
+    def close(self) -> None:
+        """Nothing: idle connections close by themselves after half a minute."""
+
+
+class AsyncPyreqwestEngine:
+    """Async requests over the process's connections, which belong to no event loop."""
+
+    async def send(self, request: WireRequest, timeout: float, max_bytes: int) -> WireResponse:
+        """One request, one whole answer."""
+        deadline = time.monotonic() + timeout
+        while True:
+            progress = _Progress()
+            try:
+                return await self._once(request, deadline - time.monotonic(), max_bytes, progress)
+            except _FAILURES as error:
+                if _met_a_dead_connection(error, request, progress):
+                    continue
+                failure = _failure(error, request, timeout)
+            raise failure
+
+    @staticmethod
+    async def _once(request: WireRequest, timeout: float, max_bytes: int, progress: _Progress) -> WireResponse:
+        client: Client = _asyncio.get(ClientBuilder)
+        builder = _written(client.request(request.method, request.url), request, timeout)
+        async with builder.build_streamed() as response:
+            headers = progress.begun(response)
+            check_length(headers, max_bytes)
+            reader = response.body_reader
+            parts: list[bytes] = []
+            size = 0
+            while (chunk := await reader.read_chunk()) is not None:
+                size += len(chunk)
+                if size > max_bytes:
+                    raise too_large(max_bytes)
+                parts.append(bytes(chunk))
+        _reserve.put(host_of(request.url))
+        return answer(response.status, headers, parts[0] if len(parts) == 1 else b"".join(parts), max_bytes)
+
+    async def aclose(self) -> None:
+        """Nothing: idle connections close by themselves after half a minute."""
+
+
+class _Progress:
+    """Whether anything of an answer has come back."""
+
+    __slots__ = ("answered",)
+
+    def __init__(self) -> None:
+        self.answered = False
+
+    def begun(self, response: BaseResponse) -> dict[str, str]:
+        """The headers have come."""
+        self.answered = True
+        return _headers(response)
+
+
+_FAILURES = (PyreqwestError, OSError, ValueError, RageError)
+
+
+def _met_a_dead_connection(error: Exception, request: WireRequest, progress: _Progress) -> bool:
+    return (
+        isinstance(error, NetworkError)
+        and not progress.answered
+        and request.repeatable
+        and _reserve.take(host_of(request.url))
+    )
+
+
+def _written(builder: R, request: WireRequest, timeout: float) -> R:
+    headers = [*request.headers, ("accept-encoding", "gzip")]
+    return builder.headers(headers).body_bytes(request.body).timeout(timedelta(seconds=timeout))
+
+
+def _headers(response: BaseResponse) -> dict[str, str]:
+    try:
+        headers = {name.lower(): value for name, value in response.headers.items()}
+    except ValueError:  # a value that is not ASCII; this library shows no bytes, so it is left out
+        headers = _readable(response.headers)
+    if sum(map(len, headers.values())) + sum(map(len, headers)) > MAX_HEADER_BYTES:
+        raise head_too_large()
+    coding = headers.get("transfer-encoding", "chunked").strip().lower()
+    if coding != "chunked":
+        raise InvalidResponseError(f"The answer has the transfer coding {coding[:20]!r}, which was not asked for.")
+    return headers
+
+
+def _readable(headers: HeaderMap) -> dict[str, str]:
+    found = {}
+    for name in headers:
+        with suppress(ValueError):
+            found[name.lower()] = headers[name]
+    return found
+
+
+def _failure(error: Exception, request: WireRequest, timeout: float) -> RageError:
+    """What the library's error means to the caller. No cause is kept: its details may quote the request."""
+    if isinstance(error, RageError):
+        bare(error)  # the frames it passed through hold what was read so far
+        return error
+    if isinstance(error, RequestTimeoutError | TimeoutError):
+        return deadline_passed(request, timeout)
+    if isinstance(error, BuilderError):
+        return ConfigurationError(f"The request to {host_of(request.url)} cannot be written: {type(error).__name__}.")
+    return connection_failed(request, _innermost(error), None)
+
+
+def _innermost(error: Exception) -> str:
+    """The last of the library's causes, such as "Connection refused (os error 111)"; they quote no header."""
+    details = getattr(error, "details", None)
+    causes = details.get("causes") if isinstance(details, dict) else None
+    return str(causes[-1]["message"]) if causes else f"it was cut short or is not valid HTTP ({type(error).__name__})"
