@@ -12,9 +12,16 @@ from typer.core import TyperGroup
 
 from . import screen
 from .ask import ask
+from .circuit_status import circuit_status
 from .demo import demo
+from .error_analysis import error_analysis
 from .failure import EXIT_CODES, FAILED, OK, CommandFailedError, Failure, places
+from .health import health
+from .load_test import load_test
+from .metrics import metrics
+from .research import research
 from .serve import serve
+from .validate_config import validate_config
 
 
 class Rage(TyperGroup):
@@ -104,3 +111,25 @@ app.command(
         "rage serve ./docs --host 0.0.0.0 --api-key SECRET",
     )
 )(serve)
+app.command("validate-config", epilog=_help("rage validate-config", "rage validate-config --profile production"))(
+    validate_config
+)
+app.command(
+    epilog=_help("rage health", "rage health --base-url local:./docs", "rage health --url http://127.0.0.1:8000 --json")
+)(health)
+app.command(epilog=_help("rage metrics --url http://127.0.0.1:8000"))(metrics)
+app.command("circuit-status", epilog=_help("rage circuit-status --url http://127.0.0.1:8000"))(circuit_status)
+app.command("error-analysis", epilog=_help("rage error-analysis app.log", "rage error-analysis --json logs/*.log.gz"))(
+    error_analysis
+)
+app.command(
+    epilog=_help('rage research "How did revenue grow?"', 'rage research "Who may sign?" --timeout 600 > report.md')
+)(research)
+app.command(
+    "load-test",
+    epilog=_help(
+        'rage load-test "Who may sign?" -n 200 -c 8',
+        "rage load-test --questions questions.txt --duration 60 --rate 20 --report load.html",
+        'rage load-test "Who may sign?" --base-url local:./docs --raw --json',
+    ),
+)(load_test)

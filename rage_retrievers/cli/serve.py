@@ -30,14 +30,18 @@ def serve(
     """Serve a folder of documents over HTTP, exactly as Vectorize.io would; Ctrl-C ends it."""
     from ..local import LocalServer
     from .indexing import indexed
+    from .operating import SelfProbe, operator_routes
 
-    with indexed(folder, api_key=api_key) as service, LocalServer(service, host=host, port=port) as server:
-        if as_json:
-            screen.write_json(_as_dict(service, server))
-        else:
-            _announce(folder, service, server)
-        with _stop_signals() as stopped:
-            stopped.wait()
+    with indexed(folder, api_key=api_key) as service:
+        probe = SelfProbe()
+        with LocalServer(service, host=host, port=port, routes=operator_routes(host, probe)) as server:
+            probe.knows(server.url, service, api_key)
+            if as_json:
+                screen.write_json(_as_dict(service, server))
+            else:
+                _announce(folder, service, server)
+            with _stop_signals() as stopped:
+                stopped.wait()
     if not as_json:
         screen.remark("stopped", style="dim")
 
@@ -52,6 +56,7 @@ def _announce(folder: Path, service: LocalService, server: LocalServer) -> None:
         ("base URL", server.url),
         ("organization", service.organization),
         ("pipeline", service.pipeline_id),
+        ("operators", _operators(server)),
         ("token", "the --api-key it was started with" if service.has_api_key else "any that is not empty"),
     ]
     console.print(screen.facts(rows))
@@ -59,6 +64,13 @@ def _announce(folder: Path, service: LocalService, server: LocalServer) -> None:
     console.print(Text(_curl(service, server)), soft_wrap=True)
     console.print()
     console.print(Text("Ctrl-C ends it.", style="dim"))
+
+
+def _operators(server: LocalServer) -> str:
+    from ..local.server import is_loopback
+
+    root = server.url.removesuffix("/v1")
+    return f"{root}/rage/health, /metrics, /circuit, /config" if is_loopback(server.host) else "on loopback only"
 
 
 def _curl(service: LocalService, server: LocalServer) -> str:

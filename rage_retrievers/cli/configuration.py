@@ -1,0 +1,112 @@
+"""The settings in force, where each of them comes from, and what is wrong with them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from dotenv import dotenv_values
+from pydantic import SecretStr
+
+from .._connection import LOCAL, connect
+from ..errors import ConfigurationError
+from ..observability.redaction import DEFAULT_REDACTOR
+from ..settings import PROFILES, VectorizeSettings, mistyped_variables
+from ..tokens import judge
+
+MASK = "***"
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One setting as it is shown: a secret is masked, and `source` names what set it."""
+
+    name: str
+    value: Any
+    source: str
+    variable: str
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """The settings and what is to be said of them: `problems` keep calls from being made, `notes` do not."""
+
+    settings: tuple[Setting, ...]
+    problems: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data, ready for JSON."""
+        return {"valid": not self.problems, **asdict(self)}
+
+
+def configuration(profile: str | None, now: float) -> Configuration:
+    """The configuration of this environment and working directory; `now` is seconds since 1970.
+
+    Raises ConfigurationError for a setting whose value cannot be used at all.
+    """
+    settings = VectorizeSettings.load(config_profile=profile)
+    written = {name: value for name, value in dotenv_values(Path(".env")).items() if value}
+    problems: list[str] = []
+    notes: list[str] = []
+    try:
+        connect(settings)
+    except ConfigurationError as error:
+        problems.append(error.message)
+    found = _token(settings, now)
+    if found is not None:
+        problem, message = found
+        (problems if problem else notes).append(message)
+    for name, near in [*mistyped_variables(os.environ), *mistyped_variables(written)]:
+        notes.append(f"{name} is not a setting; did you mean {near}?")
+    shown = tuple(_settings(settings, written, profile))
+    return Configuration(shown, tuple(problems), tuple(dict.fromkeys(notes)))
+
+
+def _token(settings: VectorizeSettings, now: float) -> tuple[bool, str] | None:
+    """(whether it is a problem, what to say) of the token; None where there is none."""
+    if settings.api_key is None:
+        return None
+    verdict = judge(settings.api_key.get_secret_value(), organization=settings.organization, now=now)
+    if verdict.problem is None:
+        return False, verdict.message
+    if _on_this_machine(settings):
+        return False, f"{verdict.message} A service on this machine may take it all the same."
+    return True, verdict.message
+
+
+def _on_this_machine(settings: VectorizeSettings) -> bool:
+    base_url = settings.base_url or ""
+    host = urlsplit(base_url).hostname or ""
+    return base_url.startswith(LOCAL) or host in ("localhost", "127.0.0.1", "::1") or host.endswith(".localhost")
+
+
+def _settings(settings: VectorizeSettings, written: Mapping[str, str], profile: str | None) -> list[Setting]:
+    environ, file = (_folded(source) for source in (os.environ, written))
+    preset = PROFILES.get(settings.config_profile or "", {})
+    found = []
+    for name, variables in VectorizeSettings.variables().items():
+        source = next((variable for variable in variables if environ.get(variable.lower())), "")
+        if not source:
+            source = next((f".env: {variable}" for variable in variables if variable.lower() in file), "")
+        if not source:
+            source = f"profile {settings.config_profile}" if name in preset else "default"
+        if name == "config_profile" and profile is not None:
+            source = "--profile"
+        found.append(Setting(name, _shown(getattr(settings, name)), source, variables[0]))
+    return found
+
+
+def _folded(source: Mapping[str, str]) -> dict[str, str]:
+    """Variables are read whatever their case."""
+    return {name.lower(): value for name, value in source.items()}
+
+
+def _shown(value: Any) -> Any:
+    if isinstance(value, SecretStr):
+        return MASK
+    return DEFAULT_REDACTOR.credentials(value) if isinstance(value, str) else value

@@ -1,0 +1,98 @@
+"""`rage error-analysis`: what failed, since when, how often, in which pipeline, and what to do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.padding import Padding
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from . import options, screen
+
+if TYPE_CHECKING:
+    from ..observability.log_analysis import Finding, PipelineSummary, Report
+
+
+def error_analysis(
+    logs: Annotated[list[Path], typer.Argument(metavar="LOG...", help="JSON logs of this package, plain or .gz.")],
+    most: Annotated[int, typer.Option("--most", min=1, metavar="N", help="How many findings to show.")] = 20,
+    as_json: options.AsJson = False,
+) -> None:
+    """Read JSON logs of any size and say what failed, since when, how often, where, and what to do about it."""
+    report = _analyse(logs)
+    if as_json:
+        screen.write_json(report.as_dict())
+        return
+    console = screen.out()
+    _show(console, report, most)
+
+
+def _analyse(logs: list[Path]) -> Report:
+    from ..observability.log_analysis import analyse
+
+    console = screen.err()
+    columns = TextColumn("reading"), BarColumn(bar_width=30), DownloadColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("reading", total=None)
+        return analyse(logs, lambda done, total: bar.update(task, completed=done, total=total))
+
+
+def _show(console: Console, report: Report, most: int) -> None:
+    read = f"{report.lines:,} lines, {report.bytes_read / 2**20:,.1f} MiB"
+    if report.skipped:
+        read += f", {report.skipped:,} of them not ours"
+    period = f"{report.first} to {report.last}" if report.pipelines else "no event of this package"
+    console.print(screen.facts([("read", read), ("period", period)]))
+    console.print()
+    if report.pipelines:
+        console.print(_pipelines(report.pipelines))
+    for number, finding in enumerate(report.findings[:most], 1):
+        console.print()
+        _show_finding(console, number, finding)
+    if len(report.findings) > most:
+        console.print(Text(f"\n{len(report.findings) - most} findings more; --most shows them.", style="dim"))
+    if report.pipelines and not report.findings:
+        console.print(Text("\nNothing failed.", style="green"))
+
+
+def _pipelines(pipelines: tuple[PipelineSummary, ...]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("pipeline", overflow="fold")
+    for name in ("calls", "failed", "rate", "requests", "opened", "p50 ms", "p95 ms"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for one in pipelines:
+        latency = one.latency
+        table.add_row(
+            Text(screen.plain(one.pipeline)),
+            f"{one.calls:,}", f"{one.failed:,}", f"{one.failure_rate:.1%}", f"{one.attempts:,}",
+            f"{one.circuit_opened:,}", f"{latency.p50 * 1000:,.0f}", f"{latency.p95 * 1000:,.0f}",
+        )  # fmt: skip
+    return table
+
+
+def _show_finding(console: Console, number: int, finding: Finding) -> None:
+    kind = finding.error_type if finding.status is None else f"{finding.error_type} {finding.status}"
+    failed = "calls" if finding.fatal else "attempts, made good by later ones"
+    console.print(
+        Text.assemble(
+            (f"{number}. {screen.plain(kind)}", "bold red" if finding.fatal else "bold yellow"),
+            f"  {finding.count:,} failed {failed} ({finding.share:.1%})",
+        )
+    )
+    lasting = (
+        f"since {finding.since}, without an answer after" if finding.since else "over: answers came after the last"
+    )
+    rows = [
+        ("pipeline", finding.pipeline),
+        ("when", f"{finding.first} to {finding.last}"),
+        ("now", lasting),
+        ("said", finding.message or "-"),
+        ("find by", ", ".join(finding.correlation_ids) or "-"),
+        ("do", finding.advice),
+    ]
+    console.print(Padding(screen.facts(rows), (0, 0, 0, 3)))

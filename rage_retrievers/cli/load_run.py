@@ -1,0 +1,68 @@
+"""Asking as the plan says, and measuring."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+
+from ..errors import RageError, RetryBudgetExhaustedError, StatusError
+from ..models import Retrieval
+from .load_plan import LoadPlan, Measured
+
+Ask = Callable[[str], Awaitable[Retrieval]]
+Clock = Callable[[], float]
+Sleep = Callable[[float], Awaitable[None]]
+
+
+async def run(
+    ask: Ask,
+    plan: LoadPlan,
+    measured: Measured,
+    *,
+    heard: Callable[[], object] = lambda: None,
+    clock: Clock = time.perf_counter,
+    sleep: Sleep = asyncio.sleep,
+) -> None:
+    """Ask until the plan is done, adding to `measured`, which is right whenever this is interrupted.
+
+    With a rate, a request that had to wait for a free asker is measured from when it was due: a slow service must not
+    look fast because it was asked less.
+    """
+    started = clock()
+    numbers = iter(range(plan.most))
+
+    async def asker() -> None:
+        for number in numbers:
+            due = started + plan.due(number)
+            if plan.seconds is not None and max(due, clock()) - started >= plan.seconds:
+                return
+            if due > clock():
+                await sleep(due - clock())
+            began = due if plan.rate else clock()
+            answer = await _answer(ask, plan.questions[number % len(plan.questions)], measured)
+            now = clock()
+            if answer is not None:
+                measured.answered(answer, now - began)
+            measured.elapsed = now - started
+            heard()
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(min(plan.concurrency, plan.most)):
+            group.create_task(asker())
+
+
+async def _answer(ask: Ask, question: str, measured: Measured) -> Retrieval | None:
+    try:
+        return await ask(question)
+    except RageError as error:
+        measured.errors[_kind(error)] += 1
+        return None
+
+
+def _kind(error: RageError) -> str:
+    """The error's type, with the status where there is one; of a spent retry budget, what the retry was wanted for."""
+    if isinstance(error, RetryBudgetExhaustedError) and isinstance(error.__cause__, RageError):
+        return f"{type(error).__name__} after {_kind(error.__cause__)}"
+    name = type(error).__name__
+    return f"{name} {error.status}" if isinstance(error, StatusError) else name
