@@ -1,167 +1,199 @@
-"""What the retrievers of both frameworks stand on: one merge of what is asked, and two clients made when first used."""
+"""What the retrievers of both frameworks stand on: their link to the service, and their options in the core's terms."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+import types
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, Self
 
-from ._calls import Calls, ClientOptions, QueryOptions
+from ._calls import Calls
 from .client import AsyncVectorizeClient, VectorizeClient
+from .engines import Engines
 from .errors import ConfigurationError
-from .filters import Condition
-from .models import Query, unknown_keyword
-from .scope import Scope, effective
+from .models import AdvancedQuery, unknown_keyword
+from .resilience import Bulkhead
+from .settings import VectorizeSettings
 
 if TYPE_CHECKING:
+    from typing import TypeAlias
+
     import httpx
 
-__all__ = ["Clients", "Overrides", "RetrieverOptions", "known_names"]
+    HttpClient: TypeAlias = httpx.Client
+    AsyncHttpClient: TypeAlias = httpx.AsyncClient
+
+_READ = ("settings", "base_url", "environment", "retrieval_url", "allow_insecure", "max_response_mib", "user_agent")
+_IDS = ("organization", "pipeline_id")
+_OTHERS = ("api_key", "engine", "resilience", "listeners", "http_client", "async_http_client")
+_read_of = itemgetter(*_READ)
+_all_of = itemgetter(*_READ, *_IDS, *_OTHERS)
+_UNNAMED = "unnamed"
 
 
-class Overrides(QueryOptions, total=False):
-    """What one call can ask for; `k` and `similarity_top_k` are other names of `num_results`."""
+@dataclass(frozen=True, slots=True, repr=False, eq=False)
+class Link:
+    """Both clients of a connection, and the values they were made from; settings are read, and the token is asked for,
+    once for all copies of a retriever."""
 
-    k: int
-    similarity_top_k: int
-    filters: Condition | None
+    made_from: tuple[Any, ...]
+    settings: VectorizeSettings
+    calls: Calls
+    blocking: VectorizeClient
+    asyncio: AsyncVectorizeClient
+    unnamed: frozenset[str]
+    """Which of organization and pipeline_id every call must name, because nobody else did."""
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any], former: Link | None) -> Link:
+        """The former link if it was made from the same values, else a new one that shares what it can with it."""
+        made_from = _all_of(values)
+        if former is not None and former.made_from == made_from:
+            return former
+        settings = _settings(values, former)
+        unnamed = _unnamed(values, settings)
+        calls = Calls.make(_options(values, settings, unnamed))
+        if former is not None and _former(former, "api_key") == values["api_key"]:
+            credential = former.calls.connection.credential
+            calls = replace(calls, connection=replace(calls.connection, credential=credential))
+        blocking = VectorizeClient.over(calls, values["http_client"])
+        asyncio = AsyncVectorizeClient.over(calls, values["async_http_client"])
+        return cls(made_from, settings, calls, blocking, asyncio, unnamed)
+
+    def check_named(self, options: Mapping[str, Any]) -> None:
+        """Raise ConfigurationError if nobody said which organization or pipeline to ask."""
+        for name in _IDS:
+            if name in self.unnamed and name not in options:
+                raise ConfigurationError(
+                    f"{name} is missing; give it to the retriever, the call or the scope, or set "
+                    f"{VectorizeSettings.variables()[name][0]}."
+                )
+
+    @property
+    def at_once(self) -> int:
+        """How many calls of a batch are under way at once unless the caller says otherwise."""
+        bulkhead = self.calls.resilience.get("bulkhead")
+        return bulkhead.limit if isinstance(bulkhead, Bulkhead) else self.settings.max_in_flight
+
+    def close_blocking(self, http_client: httpx.Client | None) -> None:
+        """Close idle connections of blocking code; other users open new ones as they need them."""
+        VectorizeClient.over(self.calls, http_client).close()
+
+    async def close_asyncio(self, http_client: httpx.AsyncClient | None) -> None:
+        """Close idle connections of the running loop."""
+        await AsyncVectorizeClient.over(self.calls, http_client).aclose()
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise TypeError("a link holds a token and is not pickled; it is made again where it is needed")
 
 
-class RetrieverOptions(ClientOptions, total=False):
-    """What a retriever is made from: a client's options and the defaults of its calls."""
-
-    k: int
-    similarity_top_k: int
-    filters: Condition | None
-    http_client: httpx.Client | None
-    async_http_client: httpx.AsyncClient | None
+def _former(link: Link, name: str) -> Any:
+    return link.made_from[(*_READ, *_IDS, *_OTHERS).index(name)]
 
 
-_ALIASES = {"k": "num_results", "similarity_top_k": "num_results"}
-_ADDRESS = ("pipeline_id", "organization")
-_CALL_NAMES = frozenset(Overrides.__annotations__)
-_NAMES = frozenset(RetrieverOptions.__annotations__)
-_BOUND_TO_PROCESS = ("http_client", "async_http_client")
-_NOWHERE = Scope()
+def _settings(values: Mapping[str, Any], former: Link | None) -> VectorizeSettings:
+    given: VectorizeSettings | None = values["settings"]
+    if former is not None and former.made_from[: len(_READ)] == _read_of(values):
+        # Reading the environment costs more than everything else a clone does.
+        return former.settings
+    own = {name: values[name] for name in (*_READ[1:], *_IDS) if values[name] is not None}
+    if given is None:
+        return VectorizeSettings.load(**own)
+    if own:
+        VectorizeSettings.load(**own)  # for its checks
+    return (
+        given if given.api_key is not None else given.model_copy(update={"api_key": VectorizeSettings.load().api_key})
+    )
 
 
-def known_names(given: Mapping[str, Any], *, per_call: bool = False) -> None:
-    """Raise TypeError for a name that no retriever, or with `per_call` no call, knows."""
-    known = _CALL_NAMES if per_call else _NAMES
-    for name in given:
+def _unnamed(values: Mapping[str, Any], settings: VectorizeSettings) -> frozenset[str]:
+    engine, base_url = values["engine"], values["base_url"] or settings.base_url or ""
+    embedded = isinstance(engine, Engines) and bool(engine.identity)
+    if embedded or base_url.startswith("local:") or values["retrieval_url"] or settings.retrieval_url:
+        return frozenset()
+    return frozenset(name for name in _IDS if values[name] is None and getattr(settings, name) is None)
+
+
+def _options(values: Mapping[str, Any], settings: VectorizeSettings, unnamed: frozenset[str]) -> Any:
+    names = (*_READ[1:], *_IDS, "api_key", "engine", "resilience", "listeners")
+    given = {name: values[name] for name in names if values[name] is not None}
+    return {**given, "settings": settings, **dict.fromkeys(unnamed, _UNNAMED)}
+
+
+SEARCH = {"mode": "mode", "text_fields": "text-fields", "match_type": "match-type", "text_boost": "text-boost"}
+"""The typed parts of `advanced_query`, and their names on the wire."""
+_ALIASES = {"api_token": "api_key", "k": "num_results"}
+
+
+def canonical(
+    options: Mapping[str, Any], known: Collection[str], aliases: Mapping[str, str] = _ALIASES
+) -> dict[str, Any]:
+    """A retriever's options under the names of its fields. TypeError for an unknown one, ConfigurationError for two
+    values of one thing."""
+    found = dict(options)
+    for alias, name in aliases.items():
+        value = found.pop(alias, None)
+        if value is None:
+            continue
+        if found.get(name) is not None and found[name] != value:
+            raise ConfigurationError(f"{name} and {alias} are two names of one thing; give one of them.")
+        found[name] = value
+    for name in found:
         if name not in known:
-            raise unknown_keyword(name, sorted(known))
+            raise unknown_keyword(name, [*known, *aliases])
+    return found
 
 
-class Clients:
-    """Both clients of one pipeline, over the same operations; what a retriever holds and asks.
+def folded(values: dict[str, Any], base: Any) -> dict[str, Any]:
+    """The values with the typed search options put into `advanced_query`, upon `base` where the values have none."""
+    if not any(name in values for name in SEARCH):
+        return values
+    query = _wire(values.get("advanced_query", base))
+    for name, wire in SEARCH.items():
+        if name not in values:
+            continue
+        value = values.pop(name)
+        query.pop(wire, None)
+        if value is not None:
+            query[wire] = value
+    return {**values, "advanced_query": query or None}
 
-    Connections, circuits and permits are the process's, so a copy costs nothing. A pickle holds no token: where it is
-    read, the token comes from the settings again. Raises ConfigurationError or TypeError for what cannot be used.
+
+def _wire(query: Any) -> dict[str, Any]:
+    if query is None:
+        return {}
+    if isinstance(query, AdvancedQuery):
+        return query.wire()
+    if not isinstance(query, Mapping):
+        raise ConfigurationError(
+            f"advanced_query is a {type(query).__name__}; use a mapping such as {{'mode': 'hybrid'}}."
+        )
+    return {SEARCH.get(str(name), str(name)): value for name, value in query.items()}
+
+
+def without_token(values: Mapping[str, Any]) -> dict[str, Any]:
+    """What a pickle of a retriever keeps of its options; the token is read again where it is unpickled.
+
+    A function of a module that returns the token is kept, by its name. TypeError for clients of the user's own.
     """
-
-    def __init__(self, options: Mapping[str, Any]) -> None:
-        known_names(options)
-        self._options = {name: value for name, value in options.items() if value is not None or name in _CALL_NAMES}
-        self.asked = {name: value for name, value in self._options.items() if name in _CALL_NAMES - set(_ADDRESS)}
-        self._calls: Calls | None = self._made()
-        self._closed = False
-        self._blocking: VectorizeClient | None = None
-        self._asyncio: AsyncVectorizeClient | None = None
-
-    def _made(self) -> Calls:
-        Query.make({"question": "?", **effective({}, self.asked, _NOWHERE)})
-        apart = {*self.asked, *_BOUND_TO_PROCESS}
-        return Calls.make({name: value for name, value in self._options.items() if name not in apart})
-
-    @property
-    def calls(self) -> Calls:
-        """The operations. Raises ConfigurationError once closed, or where an unpickled copy finds no token."""
-        if self._closed:
-            raise ConfigurationError("This retriever is closed; make a new one.")
-        if self._calls is None:
-            self._calls = self._made()
-        return self._calls
-
-    @property
-    def blocking(self) -> VectorizeClient:
-        """The client for blocking code."""
-        calls = self.calls
-        if self._blocking is None:
-            self._blocking = VectorizeClient.over(calls, self._options.get("http_client"))
-        return self._blocking
-
-    @property
-    def asyncio(self) -> AsyncVectorizeClient:
-        """The client for asyncio."""
-        calls = self.calls
-        if self._asyncio is None:
-            self._asyncio = AsyncVectorizeClient.over(calls, self._options.get("async_http_client"))
-        return self._asyncio
-
-    def query(self, overrides: Mapping[str, Any]) -> dict[str, Any]:
-        """What one call asks: the retriever's values < the current scope < the call's, with the scope's locks."""
-        known_names(overrides, per_call=True)
-        return effective(overrides, self.asked)
-
-    def value(self, name: str) -> Any:
-        """What a call asks for under this canonical name, where scope and call say nothing."""
-        return effective({}, self.asked, _NOWHERE).get(name, self.calls.defaults.get(name))
-
-    def shown(self) -> str:
-        """The pipeline, for a `repr`; never the token."""
-        if self._calls is None:
-            return "unpickled, not asked yet"
-        base_url, organization, pipeline_id = self._calls.connection.address.target
-        return f"{base_url}, {organization=}, {pipeline_id=}"
-
-    def with_options(self, changed: Mapping[str, Any]) -> Clients:
-        """A copy with these options changed."""
-        dropped = {name for name, canonical in _ALIASES.items() if name in changed or canonical in changed}
-        dropped |= {"num_results"} if dropped else set()
-        if "api_key" in changed or "api_token" in changed:
-            dropped |= {"api_key", "api_token"}
-        kept = {name: value for name, value in self._options.items() if name not in dropped}
-        return Clients({**kept, **changed})
-
-    def copy(self) -> Clients:
-        """A copy that is closed on its own, and shares everything else."""
-        twin = Clients.__new__(Clients)
-        twin.__dict__.update(self.__dict__, _blocking=None, _asyncio=None)
-        return twin
-
-    def close(self) -> None:
-        """Answer no more, and close the idle connections of blocking code."""
-        if not self._closed and self._calls is not None:
-            self.blocking.close()
-        self._closed = True
-
-    async def aclose(self) -> None:
-        """Answer no more, and close idle connections, those of the running event loop included."""
-        if not self._closed and self._calls is not None:
-            await self.asyncio.aclose()
-        self.close()
-
-    def __copy__(self) -> Clients:
-        return self.copy()
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Clients:
-        return self.copy()
-
-    def __getstate__(self) -> dict[str, Any]:
-        options = {name: value for name, value in self._options.items() if name not in _KEPT_HERE}
-        if (settings := options.get("settings")) is not None:
-            options["settings"] = settings.model_copy(update={"api_key": None})
-        return {"options": options, "asked": self.asked, "closed": self._closed}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        options = state["options"]
-        self._options = options
-        self.asked = state["asked"]
-        self._closed = state["closed"]
-        self._calls = self._blocking = self._asyncio = None
-
-    def __repr__(self) -> str:
-        return f"Clients({self.shown()})"
+    for name in ("http_client", "async_http_client"):
+        if values.get(name) is not None:
+            raise TypeError(f"a retriever with your own {name} is not pickled; make it where it is needed")
+    kept = dict(values)
+    if not _is_importable(kept.get("api_key")):
+        kept["api_key"] = None
+    if kept.get("settings") is not None:
+        kept["settings"] = kept["settings"].model_copy(update={"api_key": None})
+    return kept
 
 
-_KEPT_HERE = frozenset({"api_key", "api_token", *_BOUND_TO_PROCESS})
+def _is_importable(key: Any) -> bool:
+    """Whether pickle writes the function's name and nothing that it holds."""
+    return isinstance(key, types.FunctionType) and key.__closure__ is None and "<" not in key.__qualname__

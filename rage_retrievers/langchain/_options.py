@@ -17,7 +17,6 @@ from typing_extensions import TypedDict
 
 from .._connection import ApiKey
 from ..engines import Engines
-from ..errors import ConfigurationError
 from ..filters import Condition
 from ..models import AdvancedQuery, unknown_keyword
 from ..observability.events import Listener
@@ -25,7 +24,7 @@ from ..resilience import Pipeline
 from ..settings import VectorizeSettings
 
 if TYPE_CHECKING:
-    import httpx
+    from .._face import AsyncHttpClient, HttpClient
 
 Context: TypeAlias = Mapping[str, Any] | Sequence[Mapping[str, Any] | BaseMessage | tuple[str, str]] | None
 RuntimeFilters: TypeAlias = Callable[[Any], Condition]
@@ -60,7 +59,7 @@ class RetrieverOptions(TypedDict, total=False):
     """What a retriever is made from. None stands for not given; then `VectorizeSettings` decides.
 
     Beside what a call takes: the connection, the policies (`resilience`), `listeners`, and your own `http_client` or
-    `http_async_client`, which are never closed here. `runtime_filters` maps a LangGraph runtime's context to filters
+    `async_http_client`, which are never closed here. `runtime_filters` maps a LangGraph runtime's context to filters
     that nobody can widen.
     """
 
@@ -91,8 +90,8 @@ class RetrieverOptions(TypedDict, total=False):
     max_response_mib: float | None
     user_agent: str | None
     settings: VectorizeSettings | None
-    http_client: httpx.Client | None
-    http_async_client: httpx.AsyncClient | None
+    http_client: HttpClient | None
+    async_http_client: AsyncHttpClient | None
     runtime_filters: RuntimeFilters | None
     name: str | None
     tags: list[str] | None
@@ -100,57 +99,12 @@ class RetrieverOptions(TypedDict, total=False):
 
 
 CALL_NAMES = frozenset(CallOptions.__annotations__)
-_SEARCH = {"mode": "mode", "text_fields": "text-fields", "match_type": "match-type", "text_boost": "text-boost"}
 
 
 def check_call(options: Mapping[str, Any]) -> None:
     """Raise TypeError for a keyword nobody reads: dropping one in silence could return unfiltered data."""
     if not options.keys() <= CALL_NAMES:
         raise unknown_keyword(next(name for name in options if name not in CALL_NAMES), sorted(CALL_NAMES))
-
-
-def canonical(options: Mapping[str, Any], known: Mapping[str, object]) -> dict[str, Any]:
-    """A retriever's options under the names of its fields. TypeError for an unknown one, ConfigurationError for two
-    values of one thing."""
-    found = dict(options)
-    for alias, name in (("api_token", "api_key"), ("k", "num_results")):
-        value = found.pop(alias, None)
-        if value is None:
-            continue
-        if found.get(name) is not None and found[name] != value:
-            raise ConfigurationError(f"{name} and {alias} are two names of one thing; give one of them.")
-        found[name] = value
-    for name in found:
-        if name not in known:
-            raise unknown_keyword(name, [*known, "api_token", "k"])
-    return found
-
-
-def folded(values: dict[str, Any], base: Any) -> dict[str, Any]:
-    """The values with the typed search options put into `advanced_query`, upon `base` where the values have none."""
-    if not any(name in values for name in _SEARCH):
-        return values
-    query = _wire(values.get("advanced_query", base))
-    for name, wire in _SEARCH.items():
-        if name not in values:
-            continue
-        value = values.pop(name)
-        query.pop(wire, None)
-        if value is not None:
-            query[wire] = value
-    return {**values, "advanced_query": query or None}
-
-
-def _wire(query: Any) -> dict[str, Any]:
-    if query is None:
-        return {}
-    if isinstance(query, AdvancedQuery):
-        return query.wire()
-    if not isinstance(query, Mapping):
-        raise ConfigurationError(
-            f"advanced_query is a {type(query).__name__}; use a mapping such as {{'mode': 'hybrid'}}."
-        )
-    return {_SEARCH.get(str(name), str(name)): value for name, value in query.items()}
 
 
 def as_context(value: Any) -> Any:

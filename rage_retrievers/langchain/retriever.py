@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import types
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from langchain_core.documents import Document
@@ -12,13 +12,13 @@ from langchain_core.runnables import RunnableConfig
 from pydantic import Field, PrivateAttr, SecretStr, SkipValidation
 from typing_extensions import Unpack, override
 
+from .._face import SEARCH, Link, canonical, folded, without_token
 from ..errors import ConfigurationError
 from ..filters import Filter
 from ..models import Query, Retrieval
 from ..scope import Scope, current_scope, effective, scope
 from ._documents import to_documents
-from ._link import Link
-from ._options import CallOptions, RetrieverOptions, as_context, canonical, check_call, folded
+from ._options import CallOptions, RetrieverOptions, as_context, check_call
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -26,11 +26,9 @@ if TYPE_CHECKING:
     from langchain_core.callbacks import AsyncCallbackManagerForRetrieverRun, CallbackManagerForRetrieverRun
 
 _ASKED = ("num_results", "rerank", "filters", "metadata_filters", "context", "advanced_query", "min_score", "timeout")
-_SEARCH = ("mode", "text_fields", "match_type", "text_boost")
-_QUERY = (*_ASKED, *_SEARCH)
-_SHARED = ("api_key", "engine", "resilience", "listeners", "settings", "http_client", "http_async_client", "link",
+_QUERY = (*_ASKED, *SEARCH)
+_SHARED = ("api_key", "engine", "resilience", "listeners", "settings", "http_client", "async_http_client", "link",
            "runtime_filters")  # fmt: skip
-_NOT_PICKLED = ("http_client", "http_async_client")
 _EVERYWHERE = Scope()
 
 
@@ -104,7 +102,7 @@ class VectorizeRetriever(BaseRetriever):
     """The settings, instead of those in the environment."""
     http_client: _Any = _field(shown=False, dumped=False)
     """Your own httpx.Client."""
-    http_async_client: _Any = _field(shown=False, dumped=False)
+    async_http_client: _Any = _field(shown=False, dumped=False)
     """Your own httpx.AsyncClient."""
     runtime_filters: _Any = _field(shown=False, dumped=False)
     """From a LangGraph runtime's context to filters that hold whatever else is asked."""
@@ -276,7 +274,7 @@ class VectorizeRetriever(BaseRetriever):
         if isinstance(self.filters, Filter):
             said = effective({}, self._own_values(), _EVERYWHERE)
             found |= {name: said.get(name) for name in ("metadata_filters", "advanced_query")}
-            found |= dict.fromkeys(("filters", *_SEARCH))
+            found |= dict.fromkeys(("filters", *SEARCH))
         return found
 
     @override
@@ -292,16 +290,16 @@ class VectorizeRetriever(BaseRetriever):
     @override
     def __getstate__(self) -> dict[Any, Any]:
         """Everything but the token, which is read again from the environment."""
-        for name in _NOT_PICKLED:
-            if self.__dict__[name] is not None:
-                raise TypeError(f"a retriever with your own {name} is not pickled; make it where it is needed")
         state = super().__getstate__()
-        kept = {**state["__dict__"], "link": None}
-        if not _is_importable(kept["api_key"]):
-            kept["api_key"] = None
-        if kept["settings"] is not None:
-            kept["settings"] = kept["settings"].model_copy(update={"api_key": None})
+        kept = {**without_token(state["__dict__"]), "link": None}
         return {**state, "__dict__": kept}
+
+    @override
+    def __setstate__(self, state: dict[Any, Any]) -> None:
+        """Read the settings here, where an event loop is not waiting; what is missing is told by the first call."""
+        super().__setstate__(state)
+        with suppress(ConfigurationError):
+            self._linked()
 
     # Closing
 
@@ -313,7 +311,7 @@ class VectorizeRetriever(BaseRetriever):
     async def aclose(self) -> None:
         """Close the idle connections of the running loop and of blocking code; this retriever answers no more."""
         self.close()
-        await self._linked().close_asyncio(self.http_async_client)
+        await self._linked().close_asyncio(self.async_http_client)
 
     def __enter__(self) -> Self:
         return self
@@ -345,17 +343,15 @@ def _with_context(values: dict[str, Any]) -> dict[str, Any]:
     return values
 
 
-def _is_importable(key: Any) -> bool:
-    """Whether pickle writes the function's name and nothing that it holds."""
-    return isinstance(key, types.FunctionType) and key.__closure__ is None and "<" not in key.__qualname__
-
-
 def _runtime_context() -> Any:
-    from langgraph.runtime import get_runtime
+    from langgraph.runtime import Runtime, get_runtime
 
     try:
-        return get_runtime().context
-    except RuntimeError as outside:
+        runtime: object = get_runtime()
+    except RuntimeError:
+        runtime = None
+    if not isinstance(runtime, Runtime):
         raise ConfigurationError(
             "runtime_filters needs a LangGraph runtime, and this call is outside of one; nothing was asked."
-        ) from outside
+        )
+    return runtime.context

@@ -4,33 +4,96 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from llama_index.core.base.llms.types import ChatMessage, MessageRole
 from llama_index.core.schema import QueryBundle
 from llama_index.core.vector_stores.types import MetadataFilters
-from typing_extensions import Unpack
+from typing_extensions import TypedDict, Unpack
 
-from .._face import Overrides, RetrieverOptions, known_names
+from .._connection import ApiKey
+from .._face import folded
+from ..engines import Engines
 from ..filters import Condition
-from ..models import Message
+from ..models import AdvancedQuery, Message, unknown_keyword
+from ..observability.events import Listener
+from ..resilience import Pipeline
+from ..settings import VectorizeSettings
 from .filters import from_metadata_filters
 
-__all__ = ["Options", "QueryOverrides", "VectorizeQuery", "to_context", "translated"]
+if TYPE_CHECKING:
+    from .._face import AsyncHttpClient, HttpClient
+
+__all__ = ["CALL_NAMES", "NAMES", "QueryOverrides", "RetrieverOptions", "VectorizeQuery", "to_context", "translated"]
+
+Context: TypeAlias = Mapping[str, Any] | Sequence[Message | ChatMessage] | None
 
 
-class QueryOverrides(Overrides, total=False):
-    """What one question can ask for beside the retriever's values; a name left out leaves those as they are."""
+class QueryOverrides(TypedDict, total=False):
+    """What can be said per question. Leaving one out and giving None, False, 0.0 or [] are different things.
 
-    filters: Condition | MetadataFilters | None  # type: ignore[misc]  # LlamaIndex's own filters, too
-    context: Mapping[str, Any] | Sequence[Message | ChatMessage] | None  # type: ignore[misc]
+    `similarity_top_k` is `num_results`. `filters` takes `MetadataFilters`, `F(...)` expressions or raw filters. `mode`,
+    `text_fields`, `match_type` and `text_boost` are the parts of `advanced_query`, typed. `context` takes a list of
+    `ChatMessage`, too; it switches the service's query rewriting on. `timeout` is the seconds of the whole call.
+    """
+
+    num_results: int
+    similarity_top_k: int
+    rerank: bool
+    filters: MetadataFilters | Condition | None
+    metadata_filters: Sequence[Mapping[str, Any]] | Mapping[str, Any] | None
+    context: Context
+    advanced_query: AdvancedQuery | Mapping[str, Any] | None
+    mode: Literal["text", "vector", "hybrid"] | None
+    text_fields: list[str] | None
+    match_type: Literal["match", "match_phrase", "multi_match"] | None
+    text_boost: float | None
+    min_score: float | None
+    timeout: float | None
+    pipeline_id: str
+    organization: str
 
 
-class Options(RetrieverOptions, total=False):
-    """What the retriever takes; see `ClientOptions` and `QueryOverrides`."""
+class RetrieverOptions(TypedDict, total=False):
+    """What a retriever is made from. None stands for not given; then `VectorizeSettings` decides.
 
-    filters: Condition | MetadataFilters | None  # type: ignore[misc]
-    context: Mapping[str, Any] | Sequence[Message | ChatMessage] | None  # type: ignore[misc]
+    Beside what a query takes: the connection, the policies (`resilience`), `listeners`, and your own `http_client` or
+    `async_http_client`, which are never closed here.
+    """
+
+    api_key: ApiKey | None
+    api_token: ApiKey | None
+    organization: str | None
+    pipeline_id: str | None
+    environment: Literal["prod", "staging", "dev", "local"] | None
+    base_url: str | None
+    retrieval_url: str | None
+    num_results: int | None
+    similarity_top_k: int | None
+    rerank: bool | None
+    filters: MetadataFilters | Condition | None
+    metadata_filters: Sequence[Mapping[str, Any]] | Mapping[str, Any] | None
+    context: Context
+    advanced_query: AdvancedQuery | Mapping[str, Any] | None
+    mode: Literal["text", "vector", "hybrid"] | None
+    text_fields: list[str] | None
+    match_type: Literal["match", "match_phrase", "multi_match"] | None
+    text_boost: float | None
+    min_score: float | None
+    timeout: float | None
+    engine: str | Engines | None
+    resilience: Pipeline | None
+    listeners: Sequence[Listener] | None
+    allow_insecure: bool | None
+    max_response_mib: float | None
+    user_agent: str | None
+    settings: VectorizeSettings | None
+    http_client: HttpClient | None
+    async_http_client: AsyncHttpClient | None
+
+
+CALL_NAMES = frozenset(QueryOverrides.__annotations__)
+NAMES = frozenset(RetrieverOptions.__annotations__) - {"api_token"}
 
 
 @dataclass(init=False)
@@ -54,18 +117,20 @@ class VectorizeQuery(QueryBundle):
     ) -> None:
         super().__init__(query_str, image_path, custom_embedding_strs, embedding)
         self.overrides = {**(overrides or {}), **more}
-        known_names(self.overrides, per_call=True)
+        for name in self.overrides:
+            if name not in CALL_NAMES:
+                raise unknown_keyword(name, sorted(CALL_NAMES))
 
 
-def translated(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options with LlamaIndex's filters and messages in the service's terms."""
+def translated(options: Mapping[str, Any], base: Any) -> dict[str, Any]:
+    """The options in the core's terms; `base` is the `advanced_query` that typed search options are put upon."""
     found = dict(options)
     if isinstance(filters := found.get("filters"), MetadataFilters):
         found["filters"] = from_metadata_filters(filters)
     context = found.get("context")
     if isinstance(context, list | tuple) and any(isinstance(message, ChatMessage) for message in context):
         found["context"] = to_context(context)
-    return found
+    return folded(found, base)
 
 
 _SPOKEN = {

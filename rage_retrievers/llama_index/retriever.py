@@ -4,20 +4,29 @@ from __future__ import annotations
 
 import copy
 import re
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self
 
 from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.callbacks.base import CallbackManager
 from llama_index.core.schema import NodeWithScore, QueryBundle
+from pydantic import SecretStr
 from typing_extensions import Unpack
 
 from .._connection import ApiKey
-from .._face import Clients
+from .._face import Link, canonical, without_token
+from ..errors import ConfigurationError
+from ..models import Query
+from ..scope import Scope, current_scope, effective
 from .nodes import RetrievedNodes, to_nodes
-from .query import Options, VectorizeQuery, translated
+from .query import CALL_NAMES, NAMES, RetrieverOptions, VectorizeQuery, translated
 
 __all__ = ["VectorizeRetriever"]
+
+_ALIASES = {"api_token": "api_key", "similarity_top_k": "num_results"}
+_ASKED = CALL_NAMES - {"pipeline_id", "organization"}
+_EVERYWHERE = Scope()
 
 
 class VectorizeRetriever(BaseRetriever):
@@ -34,6 +43,9 @@ class VectorizeRetriever(BaseRetriever):
     `RageError`, and never answers an empty list in its place.
     """
 
+    _link: Link | None = None
+    _closed = False
+
     def __init__(
         self,
         api_key: ApiKey | None = None,
@@ -41,44 +53,89 @@ class VectorizeRetriever(BaseRetriever):
         *,
         callback_manager: CallbackManager | None = None,
         verbose: bool = False,
-        **options: Unpack[Options],
+        **options: Unpack[RetrieverOptions],
     ) -> None:
-        given = translated(options)
-        if api_key is not None:
-            given = {**given, "api_key" if given.get("api_key") is None else "api_token": api_key}
-        self._clients = Clients(given)
         super().__init__(callback_manager=callback_manager, verbose=verbose)
+        given = dict(options)
+        if api_key is not None:
+            given["api_token" if given.get("api_key") is not None else "api_key"] = api_key
+        self._set(canonical(given, NAMES, _ALIASES))
+
+    def _set(self, values: Mapping[str, Any]) -> None:
+        """Take these values, which are under their canonical names; refuse what every call would be refused for."""
+        given = {name: value for name, value in values.items() if value is not None}
+        if isinstance(key := given.get("api_key"), str):
+            given["api_key"] = SecretStr(key)
+        own = translated({name: value for name, value in given.items() if name in _ASKED}, None)
+        Query.make({"question": "?", **effective({}, own, _EVERYWHERE)})
+        self._link = Link.of({**dict.fromkeys(NAMES), **given}, self._link)
+        self._values, self._own = given, own
 
     @property
-    def similarity_top_k(self) -> int:
+    def num_results(self) -> int:
         """How many passages a call asks for, where scope and query say nothing; can be set."""
-        return int(self._clients.value("num_results"))
+        return int(self._own.get("num_results", self._linked().settings.num_results))
 
-    @similarity_top_k.setter
-    def similarity_top_k(self, value: int) -> None:
-        self._clients = self._clients.with_options({"num_results": value})
+    @num_results.setter
+    def num_results(self, value: int) -> None:
+        self._set({**self._values, "num_results": value})
 
-    num_results = similarity_top_k
+    similarity_top_k = num_results
 
-    def with_options(self, **options: Unpack[Options]) -> Self:
+    @property
+    def rerank(self) -> bool:
+        """Whether a call reranks, where scope and query say nothing; can be set."""
+        return bool(self._own.get("rerank", self._linked().settings.rerank))
+
+    @rerank.setter
+    def rerank(self, value: bool) -> None:
+        self._set({**self._values, "rerank": value})
+
+    def with_options(self, **options: Unpack[RetrieverOptions]) -> Self:
         """A cheap copy with these options changed; it shares connections, circuit and budget."""
-        return self._twin(self._clients.with_options(translated(options)))
+        twin = copy.copy(self)
+        twin._set({**self._values, **canonical(options, NAMES, _ALIASES)})
+        return twin
 
     def close(self) -> None:
-        """Answer no more, and close the idle connections of blocking code."""
-        self._clients.close()
+        """Close the idle connections of blocking code; this retriever answers no more."""
+        self._closed = True
+        if self._link is not None:
+            self._link.close_blocking(self._values.get("http_client"))
 
     async def aclose(self) -> None:
-        """Answer no more, and close idle connections, those of the running event loop included."""
-        await self._clients.aclose()
+        """Close the idle connections of the running loop and of blocking code; this retriever answers no more."""
+        self.close()
+        if self._link is not None:
+            await self._link.close_asyncio(self._values.get("async_http_client"))
 
     def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
-        options = self._clients.query(_overrides(query_bundle))
-        return to_nodes(self._clients.blocking.retrieve(_question(query_bundle), **options))
+        link, options = self._asked(query_bundle)
+        return to_nodes(link.blocking.retrieve(_question(query_bundle), **options))
 
     async def _aretrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
-        options = self._clients.query(_overrides(query_bundle))
-        return to_nodes(await self._clients.asyncio.retrieve(_question(query_bundle), **options))
+        link, options = self._asked(query_bundle)
+        return to_nodes(await link.asyncio.retrieve(_question(query_bundle), **options))
+
+    def _asked(self, bundle: QueryBundle) -> tuple[Link, Any]:
+        """Whom to ask, and for what: constructor < scope < query, with the scope's locks."""
+        if self._closed:
+            raise ConfigurationError("This VectorizeRetriever is closed; make a new one.")
+        own, link = self._own, self._linked()
+        call: dict[str, Any] = {}
+        if isinstance(bundle, VectorizeQuery):
+            base = current_scope().values.get("advanced_query", own.get("advanced_query"))
+            call = translated(bundle.overrides, base)
+        options = effective(call, own)
+        if link.unnamed:
+            link.check_named(options)
+        return link, options
+
+    def _linked(self) -> Link:
+        if self._link is None:
+            self._set(self._values)
+        assert self._link is not None  # _set has made one
+        return self._link
 
     def _handle_recursive_retrieval(self, query_bundle: QueryBundle, nodes: list[NodeWithScore]) -> list[NodeWithScore]:
         # Nothing of ours points to another retriever, and the base class would lose what RetrievedNodes knows.
@@ -91,29 +148,30 @@ class VectorizeRetriever(BaseRetriever):
             return nodes
         return await super()._ahandle_recursive_retrieval(query_bundle, nodes)
 
-    def _twin(self, clients: Clients) -> Self:
-        twin = copy.copy(self)
-        twin._clients = clients
+    def __copy__(self) -> Self:
+        twin = type(self).__new__(type(self))
+        twin.__dict__.update(self.__dict__)
         return twin
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        return self._twin(self._clients.copy())
+        """A copy with values of its own, which shares token and connections."""
+        twin = copy.copy(self)
+        twin._own = copy.deepcopy(self._own, memo)
+        return twin
 
     def __getstate__(self) -> dict[str, Any]:
-        # Callback handlers belong to the process that made them.
-        return {**self.__dict__, "callback_manager": None}
+        """Everything but the token, which is read again from the environment, and what lives in this process only."""
+        return {**self.__dict__, "_values": without_token(self._values), "_link": None, "callback_manager": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self.callback_manager = self.callback_manager or CallbackManager()
-
-    def __copy__(self) -> Self:
-        twin = type(self).__new__(type(self))
-        twin.__dict__.update(self.__dict__, _clients=self._clients.copy())
-        return twin
+        self.callback_manager = CallbackManager()
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self._clients.shown()})"
+        if self._link is None:
+            return f"{type(self).__name__}(not connected yet)"
+        base_url, organization, pipeline_id = self._link.calls.connection.address.target
+        return f"{type(self).__name__}({base_url}, {organization=}, {pipeline_id=})"
 
     def __enter__(self) -> Self:
         return self
@@ -130,10 +188,6 @@ class VectorizeRetriever(BaseRetriever):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.aclose()
-
-
-def _overrides(bundle: QueryBundle) -> dict[str, Any]:
-    return translated(bundle.overrides) if isinstance(bundle, VectorizeQuery) else {}
 
 
 def _question(bundle: QueryBundle) -> str:

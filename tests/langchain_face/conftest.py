@@ -68,7 +68,7 @@ class Recorder:
 
     def retriever(self, **options: Any) -> VectorizeRetriever:
         """A retriever whose requests come here."""
-        clients: Any = {"http_client": self.client, "http_async_client": self.async_client}
+        clients: Any = {"http_client": self.client, "async_http_client": self.async_client}
         return VectorizeRetriever(**{"api_key": TOKEN, **IDS, **clients, **options})
 
     @property

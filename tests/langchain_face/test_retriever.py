@@ -157,7 +157,7 @@ def test_an_error_is_never_an_empty_list(ask: Ask, service: Recorder) -> None:
 
 def test_arguments_of_the_existing_integration(ask: Ask, service: Recorder) -> None:
     """A migration is one import line: the old arguments work, ids named per call included."""
-    clients: Any = {"http_client": service.client, "http_async_client": service.async_client}
+    clients: Any = {"http_client": service.client, "async_http_client": service.async_client}
     retriever = VectorizeRetriever(
         api_token="old", environment="staging", num_results=4, rerank=True, metadata_filters=[{"y": [1]}], **clients
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
@@ -75,6 +75,8 @@ class Scripted:
         self.answer: dict[str, Any] = {"documents": list(documents), **answer}
         self.requests: list[WireRequest] = []
         self.status = 200
+        self.before: Callable[[], Awaitable[object]] | None = None
+        """Awaited before each async answer."""
 
     @property
     def bodies(self) -> list[dict[str, Any]]:
@@ -99,7 +101,7 @@ class Scripted:
         return _Engine(self._answer)
 
     def _aengine(self) -> Any:
-        return _AsyncEngine(self._answer)
+        return _AsyncEngine(self)
 
 
 class _Engine:
@@ -113,11 +115,13 @@ class _Engine:
 
 
 class _AsyncEngine:
-    def __init__(self, reply: Callable[[WireRequest], WireResponse]) -> None:
-        self._reply = reply
+    def __init__(self, service: Scripted) -> None:
+        self._service = service
 
     async def send(self, request: WireRequest, timeout: float, max_bytes: int) -> WireResponse:
-        return self._reply(request)
+        if self._service.before is not None:
+            await self._service.before()
+        return self._service._answer(request)
 
     async def aclose(self) -> None: ...
 

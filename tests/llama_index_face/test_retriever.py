@@ -16,7 +16,6 @@ from llama_index.core.schema import MetadataMode, NodeRelationship, NodeWithScor
 
 from llama_index_face.conftest import TOKEN, Scripted, document
 from rage_retrievers import BadRequestError, ConfigurationError, RageError
-from rage_retrievers._flow import WireRequest, WireResponse
 from rage_retrievers.llama_index import RetrievedNode, RetrievedNodes, VectorizeRetriever
 
 Connect = Callable[..., VectorizeRetriever]
@@ -45,14 +44,8 @@ async def test_an_async_query_engine_never_blocks_the_loop(connect: Connect) -> 
 async def test_concurrent_calls_are_concurrent(scripted: Scripted) -> None:
     """Calls that wait for each other all end: none holds the loop."""
     together = asyncio.Barrier(4)
+    scripted.before = together.wait
     retriever = scripted.retriever()
-    send = retriever._clients.asyncio._engine.send
-
-    async def meet(request: WireRequest, timeout: float, max_bytes: int) -> WireResponse:
-        await together.wait()
-        return await send(request, timeout, max_bytes)
-
-    retriever._clients.asyncio._engine.send = meet  # type: ignore[method-assign]
     answers = await asyncio.wait_for(asyncio.gather(*(retriever.aretrieve("What?") for _ in range(4))), 5)
     assert [len(nodes) for nodes in answers] == [3, 3, 3, 3]
 
