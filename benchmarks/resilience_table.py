@@ -18,10 +18,12 @@ class Row(NamedTuple):
 def show(rows: list[Row]) -> int:
     """Print the rows; the exit status is 1 when a bar is missed."""
     head = Row("measure", "bar", "measured", None)
-    widths = [max(len(row[column]) for row in [head, *rows]) for column in range(3)]
+    measures = max(len(row.measure) for row in [head, *rows])
+    bars = max(len(row.bar) for row in [head, *rows])
+    figures = max(len(row.figure) for row in [head, *rows])
     for row in [head, *rows]:
         verdict = {True: "met", False: "MISSED", None: ""}[row.met]
-        print("  ".join([*(text.ljust(width) for text, width in zip(row[:3], widths, strict=True)), verdict]).rstrip())
+        print(f"{row.measure:{measures}}  {row.bar:{bars}}  {row.figure:{figures}}  {verdict}".rstrip())
     return int(any(row.met is False for row in rows))
 
 

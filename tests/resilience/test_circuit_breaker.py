@@ -199,6 +199,22 @@ def test_a_late_failure_is_not_held_against_the_next_period(run: Run) -> None:
     assert state(world) == "closed"
 
 
+def test_a_late_success_does_not_break_the_row_of_the_next_period() -> None:
+    """An answer to a call from before the trip says nothing of the failures since."""
+    breaker = CircuitBreaker(minimum_calls=100)
+    pipeline = Pipeline([Deadline(100), breaker])
+    world = VirtualWorld([Reply(after=60), *[503] * 5, 200], then=503)
+    straggler = world.start(world.call(pipeline))
+    world.gather([world.call(pipeline) for _ in range(5)])
+    world.pass_time(30)
+    world.gather([world.call(pipeline)])
+    world.gather([world.call(pipeline) for _ in range(4)])
+    assert state(world, breaker) == "closed"
+    world.finish(straggler)
+    world.gather([world.call(pipeline)])
+    assert state(world, breaker) == "open"
+
+
 def pause_until_done(others: list[Any]) -> Flow[None]:
     while not all(other.done for other in others):
         yield Sleep(1)
