@@ -9,8 +9,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from rage_retrievers.resilience.pipeline import shared_homes
+
+# How long an example takes on a busy machine says nothing of the property it is an example of.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
 
 _LOCAL_NAMES = {None, "", "localhost", b"localhost"}
 

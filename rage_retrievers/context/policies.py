@@ -77,8 +77,7 @@ def _places(given: Sequence[Passage], rank: Rank) -> list[int]:
         return best_first
     held: dict[str, list[int]] = defaultdict(list)
     for place, one in enumerate(given):
-        if one.kind:
-            held[one.kind].append(place)
+        held[one.kind].append(place)  # those without a score are equal among themselves, so they stay
     for places in held.values():
         for place, best in zip(places, sorted(places, key=lambda at: -(given[at].score or 0.0)), strict=True):
             best_first[place] = best
