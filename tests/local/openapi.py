@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import re
 from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 _DOCUMENT = Path(__file__).parent / "data" / "vectorize_api.json"
 
@@ -21,11 +21,12 @@ def document() -> dict[str, Any]:
 
 
 def check(method: str, path: str, status: int, body: Any) -> None:
-    """Fail unless the document describes this answer; skip where jsonschema is not installed."""
-    jsonschema = pytest.importorskip("jsonschema")
+    """Fail unless the document describes this answer; where jsonschema is missing only the operation is looked up."""
     schema = schema_of(method, path, status)
+    if find_spec("jsonschema") is None:
+        return
     whole = {**schema, "components": document()["components"]}
-    jsonschema.Draft202012Validator(whole).validate(body)
+    import_module("jsonschema").Draft202012Validator(whole).validate(body)
 
 
 def schema_of(method: str, path: str, status: int) -> dict[str, Any]:

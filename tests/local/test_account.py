@@ -89,6 +89,13 @@ def client(folder: Path, open_service: Any) -> Client:
     return Client(open_service(folder, executor=held), held)
 
 
+def test_answers_are_held_against_the_document() -> None:
+    """The check refuses an answer that lacks what the document requires (skipped where jsonschema is missing)."""
+    jsonschema = pytest.importorskip("jsonschema")
+    with pytest.raises(jsonschema.ValidationError):
+        openapi.check("GET", f"{ORG}/pipelines", 200, {"message": "x"})
+
+
 def test_the_folder_is_a_pipeline_among_others(client: Client) -> None:
     """It is listed, described, and says what was indexed."""
     listed = client("GET", "/pipelines")["data"]

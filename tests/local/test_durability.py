@@ -1,0 +1,180 @@
+"""What survives: kill -9 at any moment, corrupt files, and several services on one folder."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rage_retrievers.local import LocalService, Progress
+
+from .conftest import Asker
+
+FILES = 30
+INDEX = """
+import os, signal, sys
+from pathlib import Path
+from rage_retrievers.local import LocalService, collection, text_index
+
+collection._BATCH_PASSAGES = 4
+folder, cache, moment = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
+
+def die(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def told(step):
+    if moment == f"{step.stage} {step.done}":
+        die()
+
+write = text_index.TextIndex.write
+def written(self, gone, new):
+    new = list(new)
+    if new and moment == "before the text index is written":
+        die()
+    last = write(self, gone, new)
+    if new and moment == "after the text index is written":
+        die()
+    return last
+
+text_index.TextIndex.write = written
+with LocalService.open(folder, cache_dir=cache, progress=told) as service:
+    print(service.stats.files, service.stats.chunks)
+"""
+
+
+@pytest.fixture
+def many(tmp_path: Path) -> Path:
+    """Thirty files, each with a word of its own."""
+    home = tmp_path / "many"
+    home.mkdir()
+    for number in range(FILES):
+        (home / f"{number:02}.txt").write_text(f"common words and the single word number{number}")
+    return home
+
+
+def sources(service: LocalService) -> list[str]:
+    """The source of every passage that holds the words all files share."""
+    return sorted(Asker(service).sources("common words", num_results=999, advanced={"mode": "text"}))
+
+
+def index(folder: Path, cache: Path, moment: str = "never") -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", INDEX, str(folder), str(cache), moment]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
+@pytest.mark.parametrize(
+    ("moment", "left"),
+    [
+        ("read 17", range(10, 20)),
+        ("index 0", range(1)),
+        ("before the text index is written", range(1)),
+        ("after the text index is written", range(1)),
+    ],
+)
+def test_a_killed_indexing_is_taken_up_again(
+    many: Path, tmp_path: Path, open_service: Any, moment: str, left: range
+) -> None:
+    """Nothing is lost, nothing is there twice, and what was stored is not read again."""
+    killed = index(many, tmp_path / "cache", moment)
+    killed.communicate()
+    assert killed.returncode == -9
+    heard: list[Progress] = []
+    service: LocalService = open_service(many, progress=heard.append)
+    assert len([step for step in heard if step.stage == "read"]) in left
+    assert sources(service) == [f"{number:02}.txt" for number in range(FILES)]
+    assert Asker(service).sources("number7", num_results=9, advanced={"mode": "text"}) == ["07.txt"]
+    assert len(Asker(service)("number7", num_results=999)["documents"]) == FILES
+
+
+def test_two_processes_index_one_folder(many: Path, tmp_path: Path, open_service: Any) -> None:
+    """Both finish, and the index holds everything once."""
+    both = [index(many, tmp_path / "cache") for _ in range(2)]
+    for process in both:
+        out, errors = process.communicate()
+        assert (out.split(), process.returncode) == ([str(FILES), str(FILES)], 0), errors
+    service: LocalService = open_service(many)
+    assert service.stats.reused
+    assert sources(service) == [f"{number:02}.txt" for number in range(FILES)]
+
+
+def test_two_services_in_one_process_see_each_others_changes(many: Path, open_service: Any) -> None:
+    """Whichever of them indexes a change, both answer from it."""
+    first: LocalService = open_service(many)
+    second: LocalService = open_service(many)
+    (many / "new.txt").write_text("common words and zebras")
+    assert Asker(first).sources("zebras", advanced={"mode": "text"}) == ["new.txt"]
+    assert Asker(second).sources("zebras", advanced={"mode": "text"}) == ["new.txt"]
+    first.close()
+    assert len(sources(second)) == FILES + 1
+
+
+def _store(tmp_path: Path) -> Path:
+    (found,) = (tmp_path / "cache").glob("many-*/index-*/store.sqlite")
+    return found
+
+
+def _truncate_text(tmp_path: Path) -> None:
+    for path in _store(tmp_path).parent.glob("text-*/*.store"):
+        path.write_bytes(path.read_bytes()[:-9])
+
+
+def _scramble_text(tmp_path: Path) -> None:
+    for path in _store(tmp_path).parent.glob("text-*/*.term"):
+        path.write_bytes(bytes(byte ^ 0x55 for byte in path.read_bytes()))
+
+
+def _remove_text(tmp_path: Path) -> None:
+    for path in _store(tmp_path).parent.glob("text-*/*"):
+        path.unlink()
+
+
+def _overwrite_store(tmp_path: Path) -> None:
+    for path in _store(tmp_path).parent.glob("store.sqlite-*"):
+        path.unlink()
+    _store(tmp_path).write_bytes(b"not a database" * 999)
+
+
+@pytest.mark.parametrize("spoil", [_truncate_text, _scramble_text, _remove_text, _overwrite_store])
+def test_a_corrupt_index_is_made_again_and_told(
+    many: Path, tmp_path: Path, open_service: Any, spoil: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The next start answers from a whole index and says why it was rebuilt."""
+    open_service(many).close()
+    spoil(tmp_path)
+    service: LocalService = open_service(many)
+    assert service.stats.rebuilt
+    assert "index_rebuilt" in caplog.text
+    assert sources(service) == [f"{number:02}.txt" for number in range(FILES)]
+
+
+def test_an_altered_passage_is_never_served(many: Path, tmp_path: Path, open_service: Any) -> None:
+    """What was changed behind the service's back while it runs is read again from the file."""
+    service: LocalService = open_service(many)
+    with sqlite3.connect(_store(tmp_path)) as db:
+        db.execute("UPDATE passages SET text = 'forged' WHERE n = 8")
+    db.close()
+    texts = [document["text"] for document in Asker(service)("number7", num_results=FILES)["documents"]]
+    assert "forged" not in texts
+    assert len(texts) == FILES
+    assert service.stats.rebuilt
+
+
+def test_an_account_that_cannot_be_read_is_moved_aside(many: Path, tmp_path: Path, open_service: Any) -> None:
+    """The service goes on with a new one, the old one stays for whoever wants to look."""
+    service: LocalService = open_service(many)
+    Asker(service).service.handle("GET", f"/v1/org/{service.organization}/pipelines", {"authorization": "t"}, b"")
+    service.close()
+    (path,) = (tmp_path / "cache").glob("many-*/account/account.sqlite")
+    for old in path.parent.glob("account.sqlite-*"):
+        old.unlink()
+    path.write_bytes(b"not a database" * 999)
+    again: LocalService = open_service(many)
+    at = f"/v1/org/{again.organization}/pipelines"
+    assert json.loads(again.handle("GET", at, {"authorization": "t"}, b"").body)["data"]
+    assert len(list(path.parent.glob("account-unreadable-*"))) == 1
