@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from .audit import Audit
     from .logs import EventLog, configure_logging
     from .metrics import Metrics
-    from .redaction import Redactor, register_secret
+    from .redaction import Redactor
+    from .secrets import register_secret
     from .tracing import Tracing
 
 __all__ = [
@@ -66,7 +67,7 @@ _LAZY = {
     "Redactor": "redaction",
     "Tracing": "tracing",
     "configure_logging": "logs",
-    "register_secret": "redaction",
+    "register_secret": "secrets",
 }
 
 logging.getLogger("rage_retrievers").addHandler(logging.NullHandler())

@@ -8,95 +8,15 @@ length of the text.
 
 from __future__ import annotations
 
-import base64
-import json
 import re
-import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias, TypeVar
-from urllib.parse import quote, quote_plus
 
 from ..errors import RageError
-
-REDACTED = "[redacted]"
-_SHORTEST_SECRET = 6
-_MOST_SECRETS = 64
-_BEGINNING = 16
+from .secrets import REDACTED, Secrets, secrets_in_use
 
 E = TypeVar("E", bound=BaseException)
-
-
-class Secrets:
-    """The secret values in use. Safe to use from every thread; holds the 64 that were registered last."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._values: dict[str, tuple[str, ...]] = {}
-        self._forms: tuple[str, ...] = ()
-        self.version = 0
-        """Grows with every new secret, so that whoever keeps redacted text knows when to redact again."""
-
-    def register(self, secret: str | None) -> None:
-        """From now on this value is replaced wherever redaction looks; values under 6 characters are not."""
-        if not secret or len(secret) < _SHORTEST_SECRET or secret in self._values:
-            return
-        with self._lock:
-            self._values[secret] = _forms(secret)
-            while len(self._values) > _MOST_SECRETS:
-                del self._values[next(iter(self._values))]
-            self._forms = tuple(form for forms in self._values.values() for form in forms)
-            self.version += 1
-
-    def hide(self, text: str) -> str:
-        """The text without any registered secret."""
-        for form in self._forms:
-            # Searching is the fast part, and nearly always all of it.
-            if form in text:
-                text = _replace(form, text)
-        return text
-
-    def __repr__(self) -> str:
-        return f"Secrets({len(self._values)} values)"
-
-
-def _replace(form: str, text: str) -> str:
-    # A beginning stands for the whole, so what may follow it in a secret goes too.
-    rest = r"[\w.~+/=%-]*" if len(form) == _BEGINNING else ""
-    return re.sub(re.escape(form) + rest, REDACTED, text)
-
-
-def _forms(secret: str) -> tuple[str, ...]:
-    """The ways a secret appears, longest first: as it is, cut short, quoted for a URL, in JSON, in base64 or hex."""
-    raw = secret.encode("utf-8", "surrogatepass")
-    percent = quote(raw, safe="")
-    forms = {
-        secret,
-        percent,
-        re.sub("%[0-9A-F]{2}", lambda code: code[0].lower(), percent),
-        quote_plus(raw),
-        json.dumps(secret)[1:-1],
-        repr(secret)[1:-1],
-        raw.hex(),
-        raw.hex().upper(),
-    }
-    for encode in (base64.b64encode, base64.urlsafe_b64encode):
-        for shift in range(3):
-            # Inside a longer text a secret starts at any of three alignments; its edge characters mix with others.
-            encoded = encode(b"\0" * shift + raw).decode().rstrip("=")
-            forms.add(encoded[(0, 2, 3)[shift] : -1])
-    if len(secret) >= 24:
-        # Messages are cut at a length, so the beginning of a secret counts as the secret.
-        forms.add(secret[:_BEGINNING])
-    return tuple(sorted((form for form in forms if len(form) >= _SHORTEST_SECRET), key=len, reverse=True))
-
-
-secrets_in_use = Secrets()
-
-
-def register_secret(secret: str | None) -> None:
-    """Register a credential with the process's own list; clients do so with every token they send."""
-    secrets_in_use.register(secret)
 
 
 class Span(NamedTuple):

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rage_retrievers.errors import ServerError
-from rage_retrievers.observability.redaction import REDACTED, Redactor, Secrets, is_secret_field
+from rage_retrievers.observability.redaction import Redactor, is_secret_field
+from rage_retrievers.observability.secrets import REDACTED, Secrets
 
 SECRET = 'p@ss/w"örd+with&all=kinds of%signs'
 JWT = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJhdWQiOiJvcmctMSJ9.c2lnbmF0dXJlLW9mLXRoZS10b2tlbg"
