@@ -61,7 +61,7 @@ LIBRARIES: dict[str, set[str]] = {
     "httpx": {"engines", "client", "cli", "_face"},
     "httpcore": {"engines"},
     "tantivy": {"local"},
-    "starlette": {"local", "asgi"},
+    "starlette": {"local", "asgi", "cli"},
     "uvicorn": {"local", "cli"},
     "typer": {"cli"},
     "rich": {"cli"},
