@@ -129,7 +129,7 @@ def rejection(calls: int) -> list[Row]:
 def main() -> int:
     """Print the table; 1 when a bar is missed."""
     assert __doc__ is not None
-    calls, rounds = (2_000, 3) if smoke_asked(__doc__) else (20_000, 15)
+    calls, rounds = (500, 10) if smoke_asked(__doc__) else (500, 400)
     bare = sync_cost(Pipeline(), calls, rounds), async_cost(Pipeline(), calls, rounds)
     full = sync_cost(default_pipeline(), calls, rounds), async_cost(default_pipeline(), calls, rounds)
     return show(
@@ -138,7 +138,7 @@ def main() -> int:
             Row("  of which the policies", "", f"{full[0] - bare[0]:.1f} µs", None),
             Row("default pipeline around memory, async", "<= 15 µs", f"{full[1]:.1f} µs", full[1] <= 15),
             Row("  of which the policies", "", f"{full[1] - bare[1]:.1f} µs", None),
-            *rejection(calls),
+            *rejection(20 * calls),
         ]
     )
 

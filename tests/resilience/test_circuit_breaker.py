@@ -129,6 +129,17 @@ def test_a_successful_probe_closes_the_circuit(run: Run) -> None:
     assert len(world.sent) == 8
 
 
+def test_a_closed_circuit_starts_afresh(run: Run) -> None:
+    """The failures that opened it are not counted a second time."""
+    breaker = CircuitBreaker(in_a_row=100, minimum_calls=4, window=1000, reset_after=1)
+    world = run.world([503] * 4 + [200], then=503)
+    calls(run, world, 4, Pipeline([breaker]))
+    assert state(world, breaker) == "open"
+    world.pass_time(1)
+    calls(run, world, 3, Pipeline([breaker]))
+    assert state(world, breaker) == "closed"
+
+
 def test_a_failed_probe_opens_it_again_for_as_long(run: Run) -> None:
     """The next probe is due 30 s after the last one failed."""
     world = opened(run, [503])
@@ -272,12 +283,13 @@ def test_a_probe_that_fails_for_a_reason_of_ours_gives_no_verdict(run: Run) -> N
 
 def test_a_deadline_spent_in_a_queue_is_not_the_services_failure(run: Run) -> None:
     """Calls that got their permit with little time left do not open the circuit of a slow but healthy service."""
-    pipeline = Pipeline([Deadline(10), Bulkhead(limit=1), BREAKER])
+    breaker = CircuitBreaker(minimum_calls=2, window=1000)
+    pipeline = Pipeline([Deadline(10), Bulkhead(limit=1), breaker])
     world = run.world(then=Reply(after=6))
-    for _ in range(8):
+    for _ in range(4):
         outcomes = run.all([world.call(pipeline) for _ in range(2)], world)
         assert isinstance(outcomes[1], DeadlineExceededError)
-    assert state(world) == "closed"
+    assert state(world, breaker) == "closed"
 
 
 def test_each_change_is_told_once(run: Run, heard: Heard) -> None:
