@@ -1,0 +1,175 @@
+"""`rage health`, `metrics`, `circuit-status`, `error-analysis` and `research`: what operators ask."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from rage_retrievers import VectorizeClient
+from rage_retrievers.asgi import CircuitState, routes
+from rage_retrievers.local import LocalServer, LocalService
+from rage_retrievers.observability import Metrics
+
+from .conftest import TOKEN, Run
+
+CIRCUITS: list[CircuitState] = []
+
+
+@pytest.fixture
+def operated(folder: Path, tmp_path: Path) -> Iterator[str]:
+    """A service that mounts the operators' routes and has answered two questions; gives its address."""
+    CIRCUITS[:] = [CircuitState("http://service/v1", "org-1", "aip-1", "closed", 0.0)]
+    metrics = Metrics()
+    with LocalService.open(folder, cache_dir=tmp_path / "server-cache") as service:
+        told = routes(metrics=metrics, states=lambda: CIRCUITS)
+        with (
+            LocalServer(service, routes=told) as server,
+            VectorizeClient(
+                base_url=server.url,
+                organization=service.organization,
+                pipeline_id=service.pipeline_id,
+                api_key=TOKEN,
+                listeners=(metrics,),
+            ) as client,
+        ):
+            client.retrieve("bees")
+            client.retrieve("tomatoes")
+            yield server.url.removesuffix("/v1")
+
+
+def test_health_asks_the_pipeline(run: Run, where: LocalServer) -> None:
+    """Without --url the pipeline itself is asked, over HTTP; 0 says that it answers."""
+    ended = run("health", "--json")
+    assert ended.code == 0
+    assert ended.json()["ready"] is True
+    assert ended.json()["status"] == "LISTENING"
+    assert ended.json()["documents"] == 3
+
+
+def test_a_pipeline_that_is_not_there_is_not_healthy(run: Run, where: LocalServer) -> None:
+    """An unknown pipeline is exit code 1."""
+    ended = run("health", "--pipeline", "nobody")
+    assert ended.code == 1
+    assert ended.err.count("\n") == 1
+
+
+def test_health_of_a_running_service(run: Run, operated: str) -> None:
+    """With --url the service's own readiness decides: an open circuit is exit code 1."""
+    assert run("health", "--url", operated, "--json").json()["ready"] is True
+    CIRCUITS[:] = [CircuitState("http://service/v1", "org-1", "aip-1", "open", 12.5)]
+    ended = run("health", "--url", operated)
+    assert ended.code == 1
+    assert "open 1" in ended.out
+
+
+def test_circuits_of_a_running_service(run: Run, operated: str) -> None:
+    """State, pipeline and the time until the next probe are shown; an open circuit is exit code 1."""
+    assert run("circuit-status", "--url", operated).code == 0
+    CIRCUITS.append(CircuitState("http://service/v1", "org-1", "aip-2", "open", 12.5))
+    ended = run("circuit-status", "--url", operated)
+    assert ended.code == 1
+    assert "aip-2" in ended.out
+    assert "in 12.5 s" in ended.out
+    assert len(run("circuit-status", "--url", operated, "--json").json()["circuits"]) == 2
+    CIRCUITS.clear()
+    assert "No call went through" in run("circuit-status", "--url", operated).out
+
+
+def test_metrics_of_a_running_service(run: Run, operated: str) -> None:
+    """Calls and attempts are counted and timed; --json gives everything."""
+    ended = run("metrics", "--url", operated)
+    assert ended.code == 0
+    assert "answered" in ended.out
+    assert "p95 ms" in ended.out
+    calls = run("metrics", "--url", operated, "--json").json()["calls"]
+    assert [(call["outcome"], call["latency"]["count"]) for call in calls] == [("answered", 2)]
+
+
+@pytest.mark.parametrize("command", ["metrics", "circuit-status", "health"])
+def test_a_service_that_is_not_ours_is_told(run: Run, server: LocalServer, command: str) -> None:
+    """Nothing there, nothing of ours there, and an address that is none end in one line each."""
+    ours = server.url.removesuffix("/v1")
+    for url, code in ((ours, 1), ("http://127.0.0.1:9", 1), ("nonsense", 2), ("ftp://127.0.0.1", 2)):
+        ended = run(command, "--url", url)
+        assert (ended.code, ended.err.count("\n")) == (code, 1), (url, ended.err)
+
+
+def test_serve_tells_operators_about_itself(run: Run, folder: Path) -> None:
+    """The routes that `rage serve` adds answer for the server itself, and on loopback only."""
+    from rage_retrievers.cli.operating import SelfProbe, operator_routes
+
+    with LocalService.open(folder, api_key=TOKEN) as service:
+        probe = SelfProbe()
+        with LocalServer(service, routes=operator_routes("127.0.0.1", probe)) as server:
+            probe.knows(server.url, service, TOKEN)
+            url = server.url.removesuffix("/v1")
+            assert run("health", "--url", url, "--json").json()["probe"]["status"] == "LISTENING"
+            assert run("circuit-status", "--url", url, "--json").json()["circuits"][0]["state"] == "closed"
+            assert run("metrics", "--url", url, "--json").json()["calls"][0]["operation"] == "pipeline"
+    assert operator_routes("0.0.0.0", probe) == []
+
+
+def test_error_analysis_says_what_failed_and_what_to_do(run: Run, tmp_path: Path) -> None:
+    """What, since when, how often, where, what to do; foreign lines are counted and left alone."""
+    log = tmp_path / "app.log"
+    log.write_text("".join([_completed(1), _failed(2), _failed(3), "a line of another program\n"]))
+    ended = run("error-analysis", str(log))
+    assert ended.code == 0
+    assert "ServerError 503  2 failed calls (66.7%)" in ended.out
+    assert "since 2026-01-01T10:02:00.000Z" in ended.out
+    assert "aip-1" in ended.out
+    assert "support" in ended.out
+    assert "4 lines" in ended.out
+    assert "1 of them not ours" in ended.out
+    assert max(map(len, ended.out.splitlines())) <= 80
+    assert run("error-analysis", "--json", str(log)).json()["findings"][0]["count"] == 2
+
+
+def test_error_analysis_of_good_news_and_of_nothing(run: Run, tmp_path: Path) -> None:
+    """Logs without failures and without our lines are told apart; a missing file is bad input."""
+    good, none = tmp_path / "good.log", tmp_path / "none.log"
+    good.write_text(_completed(1))
+    none.write_text("hello\n")
+    assert "Nothing failed." in run("error-analysis", str(good)).out
+    assert "no event of this package" in run("error-analysis", str(none)).out
+    ended = run("error-analysis", str(tmp_path / "missing.log"))
+    assert (ended.code, ended.err.count("\n")) == (2, 1)
+
+
+def test_most_limits_what_is_shown_and_says_so(run: Run, tmp_path: Path) -> None:
+    """A long list of findings is cut, and the rest is counted."""
+    log = tmp_path / "app.log"
+    log.write_text(_failed(1) + _failed(2, "NotFoundError", 404))
+    shown = run("error-analysis", "--most", "1", str(log)).out
+    assert "1 findings more" in shown
+
+
+def test_research_ends_in_its_report(run: Run, where: LocalServer) -> None:
+    """The report is Markdown on stdout; --json has the events, too."""
+    ended = run("research", "What do honey bees do?")
+    assert ended.code == 0, ended.err
+    assert ended.out.startswith("# ")
+    assert "bees" in ended.out
+    assert run("research", "What do honey bees do?", "--json").json()["markdown"] == ended.out[:-1]
+
+
+def test_research_refuses_what_cannot_be_used(run: Run, where: LocalServer) -> None:
+    """An empty question and a time of 0 are bad input."""
+    assert run("research", " ").code == 2
+    assert run("research", "q", "--timeout", "0").code == 2
+
+
+def _line(event: str, minute: int, **fields: object) -> str:
+    at = f"2026-01-01T10:{minute:02d}:00.000Z"
+    return json.dumps({"timestamp": at, "event": event, "pipeline": "aip-1", "correlation_id": "c", **fields}) + "\n"
+
+
+def _completed(minute: int) -> str:
+    return _line("retrieve.completed", minute, attempts=1, elapsed_ms=100.0, documents=5)
+
+
+def _failed(minute: int, error: str = "ServerError", status: int = 503) -> str:
+    return _line("retrieve.failed", minute, attempts=3, elapsed_ms=9.0, error_type=error, status=status)
