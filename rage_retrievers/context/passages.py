@@ -12,6 +12,7 @@ from ..errors import ConfigurationError
 from ..models import Document, Retrieval, ScoreName, _finite
 
 _SCORES: tuple[ScoreName, ScoreName] = ("relevancy", "similarity")
+_SOURCES = ("unique_source", "source", "source_display_name", "origin_id")
 # What the service itself says of a document; every other key is the user's metadata.
 _PROTOCOL = frozenset(Document.model_fields) | {"score", "ordered_by", "index"}
 
@@ -66,7 +67,9 @@ def passages(documents: Iterable[Any] | Retrieval, *, ordered_by: ScoreName | No
         one if isinstance(one, Passage) else _passage(one, ordered_by, position) for position, one in enumerate(given)
     ]
     untold = {
-        place for place, one in enumerate(found) if one.score is None and one is not given[place] and ordered_by is None
+        place
+        for place, one in enumerate(found)
+        if one.score is None and one is not given[place] and not (ordered_by or one.fields.get("ordered_by"))
     }
     ordering = _ordering([found[place] for place in sorted(untold)])
     if ordering is None:
@@ -99,7 +102,7 @@ def _passage(given: Any, ordered_by: ScoreName | None, position: int) -> Passage
         ordered_by=kind,
         relevancy=numbers["relevancy"],
         similarity=numbers["similarity"],
-        source=_first(known, "unique_source", "source", "source_display_name", "file_path", "file_name", "url"),
+        source=_first(known, *_SOURCES, "file_path", "file_name", "url"),
         title=_title(known),
         fields={key: value for key, value in known.items() if key in _PROTOCOL and key != "metadata"},
         metadata={key: value for key, value in known.items() if key not in _PROTOCOL}
@@ -147,7 +150,8 @@ def _parts(given: Any) -> tuple[str, str | None, Any, dict[str, Any]]:
 def _parts_of_dict(given: Mapping[str, Any]) -> tuple[str, str | None, Any, dict[str, Any]]:
     if isinstance(node := given.get("node"), Mapping):  # a scored node
         text, own_id, _, known = _parts_of_dict(node)
-        return text, own_id, given.get("score"), known
+        told = {name: given[name] for name in ("ordered_by", *_SCORES) if given.get(name) is not None}
+        return text, own_id, given.get("score"), {**known, **told}
     if isinstance(written := given.get("kwargs"), Mapping) and "lc" in given:  # LangChain's serialized form
         return _parts_of_dict(written)
     known = _mapping(given.get("metadata"))
@@ -155,9 +159,9 @@ def _parts_of_dict(given: Mapping[str, Any]) -> tuple[str, str | None, Any, dict
         return content, _text(given.get("id")), None, known
     content = given.get("text")
     if "id_" in given:  # a node
-        content = content or _mapping(given.get("text_resource")).get("text")
-        if isinstance(content, str):
-            return content, _text(given["id_"]), None, known
+        saved = _mapping(given.get("text_resource")).get("text") if content is None else content
+        if saved is None or isinstance(saved, str):  # a node without text is saved without a resource
+            return saved or "", _text(given["id_"]), None, known
     if isinstance(content, str):  # a document as the service sends it
         return content, _text(given.get("id")), None, {key: value for key, value in given.items() if key != "text"}
     raise _no_documents(given)
@@ -168,13 +172,13 @@ def _mapping(value: Any) -> dict[str, Any]:
 
 
 def _made_id(text: str, known: Mapping[str, Any]) -> str:
-    parts = [_first(known, "unique_source", "source"), _text(known.get("chunk_id")), text]
+    parts = [_first(known, *_SOURCES), _text(known.get("chunk_id")), text]
     return "sha256-" + hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:24]
 
 
 def _title(known: Mapping[str, Any]) -> str | None:
     name = _first(known, "title", "file_name")
-    path = _first(known, "source_display_name", "source", "file_path", "url")
+    path = _first(known, "source_display_name", "source", "file_path", "url", "unique_source", "origin_id")
     return name or (path.rstrip("/").rsplit("/", 1)[-1] or path if path else None)
 
 

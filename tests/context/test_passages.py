@@ -130,6 +130,34 @@ def test_a_score_that_is_no_number_is_absent(number: Any) -> None:
     assert (one.score, one.ordered_by, one.relevancy, one.kind) == (None, None, None, "")
 
 
+@pytest.mark.parametrize("dump", [False, True])
+def test_a_named_score_that_did_not_arrive_is_not_replaced_by_the_other(dump: bool) -> None:
+    """A reranked list without relevancy has no score, though similarity is there."""
+    metadata = {"similarity": 0.7, "score": None, "ordered_by": "relevancy"}
+    node = _Named(node=TextNode(text="t"), score=None, similarity=0.7, ordered_by="relevancy")
+    for given in (LangChainDocument(page_content="t", metadata=metadata), node):
+        (one,) = passages([given.model_dump() if dump else given])
+        assert (one.score, one.ordered_by, one.similarity) == (None, None, 0.7)
+
+
+class _Named(NodeWithScore):
+    """A scored node that carries the service's numbers beside its score, outside of its hash."""
+
+    ordered_by: str | None = None
+    relevancy: float | None = None
+    similarity: float | None = None
+
+
+@pytest.mark.parametrize("dump", [False, True])
+def test_a_node_that_carries_the_services_numbers_tells_them(dump: bool) -> None:
+    """Live or saved; once a reranker sets another score, that score is of another kind."""
+    node = _Named(node=TextNode(text="t"), score=0.9, similarity=0.7, relevancy=0.9, ordered_by="relevancy")
+    for score, kind in ((0.9, "relevancy"), (0.2, None)):
+        node.score = score
+        (one,) = passages([node.model_dump() if dump else node])
+        assert (one.score, one.ordered_by, one.relevancy, one.similarity) == (score, kind, 0.9, 0.7)
+
+
 def test_another_tools_score_has_a_kind_of_its_own() -> None:
     """A fusion's or reranker's number is neither relevancy nor similarity, though both are known."""
     metadata = {"relevancy": 0.9, "similarity": 0.7, "ordered_by": "relevancy"}
@@ -159,6 +187,14 @@ def test_passages_of_passages_are_the_same() -> None:
     """So every function here takes either."""
     once = passages([WIRE, {"text": "t", "relevancy": 0.1, "similarity": 0.9}, {"text": "u", "relevancy": 0.4}])
     assert passages(once) == once
+
+
+@pytest.mark.parametrize(
+    "shape", [LangChainDocument(page_content=""), TextNode(text=""), NodeWithScore(node=TextNode())]
+)
+def test_an_empty_text_is_a_text(shape: Any) -> None:
+    """Live or saved."""
+    assert [one.text for one in passages([shape, shape.model_dump()])] == ["", ""]
 
 
 @pytest.mark.parametrize("given", ["text", b"text", WIRE, 5, None, [5], [None], [{}], ["text"], [{"text": 3}]])
