@@ -58,7 +58,11 @@ def make_docx(text: str) -> bytes:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Six small documents, one of each type, one with a sidecar."""
-    home = tmp_path / "docs"
+    return write_folder(tmp_path / "docs")
+
+
+def write_folder(home: Path) -> Path:
+    """Write the six documents into a new folder."""
     for name, text in TEXTS.items():
         path = home / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -107,6 +111,14 @@ def open_service(tmp_path: Path) -> Iterator[Callable[..., LocalService]]:
     yield make
     for service in opened:
         service.close()
+
+
+@pytest.fixture(scope="session")
+def steady(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Asker]:
+    """Asks one service that every test of the session shares; for tests that change nothing."""
+    home = tmp_path_factory.mktemp("steady")
+    with LocalService.open(write_folder(home / "docs"), cache_dir=home / "cache") as service:
+        yield Asker(service)
 
 
 @pytest.fixture

@@ -14,6 +14,12 @@ from rage_retrievers.local import LOCAL_ORGANIZATION, LOCAL_PIPELINE, LocalServe
 GOOD = {"question": "bees", "numResults": 1}
 
 
+@pytest.fixture
+def ask(steady: Any) -> Any:
+    """No test here changes the folder."""
+    return steady
+
+
 @pytest.mark.parametrize(
     ("change", "field"),
     [

@@ -13,6 +13,12 @@ from rage_retrievers.local import LOCAL_ORGANIZATION, LOCAL_PIPELINE, LocalServi
 MODES = ["text", "vector", "hybrid"]
 
 
+@pytest.fixture
+def ask(steady: Any) -> Any:
+    """No test here changes the folder."""
+    return steady
+
+
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("rerank", [True, False])
 @pytest.mark.parametrize(
