@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
@@ -11,11 +11,22 @@ from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 from . import _endpoint
 from ._connection import ApiKey, Connection, Credential, checked_id, connect
 from ._endpoint import Address, Operation
-from ._flow import Clock, Flow, Send, Sleep
+from ._flow import Clock, Flow, Send, Sleep, WireResponse
+from ._listeners import listeners_of
 from .engines import Engines
 from .errors import ConfigurationError, DeadlineExceededError, UnauthorizedError
 from .models import AdvancedQuery, Message, PipelineStatus, Query, Research, ResearchEvent, Retrieval, unknown_keyword
-from .observability.events import AttemptFailed, AttemptStarted, AttemptSucceeded, CallCompleted, CallStarted, Listener
+from .observability.correlation import DEFAULT_PREFIX, HEADER, correlation_id, new_id
+from .observability.events import (
+    AttemptFailed,
+    AttemptStarted,
+    AttemptSucceeded,
+    CallCompleted,
+    CallStarted,
+    Listener,
+    Surrounding,
+    tell,
+)
 from .resilience import Bulkhead, Cache, Call, CircuitBreaker, Deadline, Homes, Pipeline, Policy, Retry
 from .resilience.pipeline import shared_homes
 
@@ -115,6 +126,7 @@ class Calls:
     """The least relevancy and the least similarity, from the settings."""
     listeners: tuple[Listener, ...] = ()
     enabled: bool = True
+    id_prefix: str = DEFAULT_PREFIX
     homes: Homes = field(default=shared_homes, repr=False)
 
     @classmethod
@@ -135,8 +147,12 @@ class Calls:
             _resilience(settings),
             {"num_results": settings.num_results, "rerank": settings.rerank},
             (settings.min_relevance_score, settings.min_similarity_score),
+            listeners_of(settings),
             enabled=settings.enabled,
+            id_prefix=settings.correlation_id_prefix,
         )
+        if "listeners" in options:
+            options["listeners"] = (*base.listeners, *options["listeners"])
         return base.with_options(options)
 
     def with_options(self, given: Mapping[str, Any]) -> Calls:
@@ -161,6 +177,11 @@ class Calls:
         if elsewhere:
             connection = replace(connection, address=_redirected(connection.address, elsewhere))
         listeners = tuple(options.pop("listeners", self.listeners))
+        for listener in listeners:
+            if not callable(getattr(listener, "on_event", None)):
+                raise ConfigurationError(
+                    f"listeners holds a {type(listener).__name__}; a listener has on_event(event)."
+                )
         defaults = {**self.defaults, **options}
         Query.make({"question": "?", **defaults})
         return replace(self, connection=connection, resilience=resilience, listeners=listeners, defaults=defaults)
@@ -257,7 +278,7 @@ class Calls:
             query=query,
             credential=self.connection.credential.digest,
             timeout=timeout,
-            call_id=os.urandom(8).hex() if self.listeners else "",
+            call_id=new_id(self.id_prefix) if self.listeners else "",
             listeners=self.listeners,
             started=started,
         )
@@ -305,18 +326,33 @@ class Calls:
             )
         call.attempts += 1
         request = operation.build(token)
+        correlation = correlation_id.get() or call.call_id
+        if correlation:
+            request = request.with_headers(((HEADER, correlation),))
+        send = Send(request, min(remaining, _LONGEST_SEND), self.connection.max_bytes)
         if not call.listeners:
-            return operation.read((yield Send(request, min(remaining, _LONGEST_SEND), self.connection.max_bytes)))
-        began = call.clock.monotonic()
-        attempt = call.attempts
-        call.emit(AttemptStarted, attempt)
+            return operation.read((yield send))
+        began = AttemptStarted(call.call_id, call.target, call.attempts)
+        tell(call.listeners, began)
+        started = call.clock.monotonic()
         try:
-            answer = operation.read((yield Send(request, min(remaining, _LONGEST_SEND), self.connection.max_bytes)))
+            answer = operation.read((yield from _told(send, began, call.listeners)))
         except Exception as error:
-            call.emit(AttemptFailed, attempt, call.clock.monotonic() - began, error)
+            call.emit(AttemptFailed, began.attempt, call.clock.monotonic() - started, error)
             raise
-        call.emit(AttemptSucceeded, attempt, call.clock.monotonic() - began)
+        call.emit(AttemptSucceeded, began.attempt, call.clock.monotonic() - started)
         return answer
+
+
+def _told(send: Send, began: AttemptStarted, listeners: tuple[Listener, ...]) -> Flow[WireResponse]:
+    """The request, with the headers and in the context of the listeners that stand around it."""
+    around = [listener for listener in listeners if isinstance(listener, Surrounding)]
+    if not around:
+        return (yield send)  # type: ignore[no-any-return]  # a Send is answered with a response
+    with ExitStack() as stack:
+        for listener in around:
+            send.request = send.request.with_headers(stack.enter_context(listener.sending(began)))
+        return (yield send)  # type: ignore[no-any-return]  # a Send is answered with a response
 
 
 def checked_options(given: Mapping[str, Any]) -> dict[str, Any]:

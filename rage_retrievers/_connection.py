@@ -18,6 +18,7 @@ from ._flow import Flow, as_ask
 from .engines import Engines, embedded, engines_named
 from .errors import ConfigurationError, RageError
 from .models import Target
+from .observability.secrets import register_secret
 
 if TYPE_CHECKING:
     from .settings import VectorizeSettings
@@ -91,6 +92,7 @@ class Credential:
             raise ConfigurationError("api_key is empty; give the token, or set VECTORIZE_API_KEY.")
         if not re.fullmatch(r"[\x21-\x7e]+", text):
             raise ConfigurationError("api_key holds a space, a control or a non-ASCII character; a token has none.")
+        register_secret(text)
         self._token = text
         self._digest = hashlib.sha256(text.encode()).hexdigest()[:16]
 

@@ -29,6 +29,10 @@ class WireRequest:
     repeatable: bool = True
     """Whether sending it twice does what sending it once does, so that a connection found dead may be replaced."""
 
+    def with_headers(self, headers: tuple[tuple[str, str], ...]) -> WireRequest:
+        """The same request with these headers as well."""
+        return WireRequest(self.method, self.url, self.headers + headers, self.body, self.repeatable)
+
     def __repr__(self) -> str:
         return f"WireRequest({self.method} {self.url.partition('?')[0]}, {len(self.body)} bytes)"
 

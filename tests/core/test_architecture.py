@@ -15,7 +15,7 @@ PACKAGE = "rage_retrievers"
 
 CORE = {"errors", "models", "_flow", "_json"}
 EVENTS = {"observability.events"}
-BELOW_CLIENT = CORE | EVENTS | {"_endpoint", "_world", "engines", "resilience", "settings", "observability.correlation"}
+BELOW_CLIENT = CORE | EVENTS | {"_endpoint", "_world", "engines", "resilience", "settings"}
 BELOW_FACES = (
     BELOW_CLIENT | {"_face"} | {"_calls", "_connection", "client", "filters", "scope", "context", "observability"}
 )
@@ -38,12 +38,12 @@ ALLOWED: dict[str, set[str]] = {
     "scope": CORE | {"filters"},
     "context": CORE | {"context"},
     "_connection": BELOW_CLIENT | {"local", "__init__"},
-    "_calls": BELOW_CLIENT | {"_connection"},
+    "_listeners": CORE | {"observability", "settings", "scope"},
+    "_calls": BELOW_CLIENT | {"_connection", "_listeners"},
     "client": BELOW_CLIENT | {"_connection", "_calls"},
     # `local` knows the wire protocol and nothing of the clients.
     "local": {"errors", "local"},
     # What the faces share.
-    "_face": BELOW_FACES,
     "_face": BELOW_FACES,
     "langchain": BELOW_FACES | {"_face", "langchain"},
     "llama_index": BELOW_FACES | {"_face", "llama_index"},

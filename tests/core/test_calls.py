@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -19,7 +21,9 @@ from rage_retrievers import (
     UnauthorizedError,
 )
 from rage_retrievers._calls import Calls
-from rage_retrievers.observability.events import Event
+from rage_retrievers.observability.correlation import correlation
+from rage_retrievers.observability.events import AttemptStarted, Event
+from rage_retrievers.observability.secrets import secrets_in_use
 from rage_retrievers.testing.world import SILENCE, Reply
 
 GATEWAY = "https://client.app.vectorize.io/api/gateways/service/org-9/aip-9/retrieve"
@@ -392,3 +396,53 @@ def test_pipeline_status_is_a_probe(side: Side) -> None:
     status = side.run(side.calls().pipeline)
     assert (status.id, status.status, status.document_count, status.answers) == ("aip-1", "IDLE", 3, True)
     assert (side.requests[0].method, side.requests[0].body) == ("GET", b"")
+
+
+def test_a_correlation_id_goes_to_the_service(side: Side) -> None:
+    """The id of the context is sent as x-request-id; without one, a listener's call id is; else there is none."""
+    side.retrieve(side.calls())
+    with correlation("order-17"):
+        side.retrieve(side.calls())
+    heard = Heard()
+    side.retrieve(side.calls(listeners=[heard]))
+    ids = [dict(request.headers).get("x-request-id") for request in side.requests]
+    assert ids == [None, "order-17", heard.events[0].call_id]
+    assert heard.events[0].call_id.startswith("rage-")
+
+
+def test_a_listener_may_stand_around_each_request(side: Side) -> None:
+    """Tracing's headers go out with the request, and its context is open while the request is under way."""
+    order: list[str] = []
+
+    class Around(Heard):
+        @contextmanager
+        def sending(self, event: AttemptStarted, /) -> Iterator[tuple[tuple[str, str], ...]]:
+            order.append("open")
+            yield (("traceparent", f"00-{event.attempt}"),)
+            order.append("closed")
+
+    side.answers(503)
+    side.retrieve(side.calls(listeners=[Around()]))
+    assert [dict(request.headers)["traceparent"] for request in side.requests] == ["00-1", "00-2"]
+    assert order == ["open", "closed", "open", "closed"]
+
+
+def test_settings_choose_the_listeners(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Metrics, audit and log listen where the settings say so, beside the listeners that are given; else nobody does."""
+    assert Calls.make(OPTIONS).listeners == ()
+    for name in ("RAGE_ENABLE_METRICS", "RAGE_ENABLE_AUDIT_LOG", "RAGE_DEBUG"):
+        monkeypatch.setenv(name, "true")
+    listeners = Calls.make({**OPTIONS, "listeners": [Heard()]}).listeners
+    assert [type(listener).__name__ for listener in listeners] == ["EventLog", "Metrics", "Audit", "Heard"]
+
+
+def test_a_listener_must_listen() -> None:
+    """What has no on_event is refused when the client is made."""
+    with pytest.raises(ConfigurationError, match="on_event"):
+        Calls.make({**OPTIONS, "listeners": [print]})
+
+
+def test_the_token_in_use_is_known_to_redaction(side: Side) -> None:
+    """Whatever is redacted from now on hides the token that a client was given."""
+    side.calls(api_key="planted-in-use-0451")
+    assert "planted-in-use-0451" not in secrets_in_use.hide("key planted-in-use-0451 leaked")
