@@ -15,10 +15,10 @@ PACKAGE = "rage_retrievers"
 
 CORE = {"errors", "models", "_flow", "_json"}
 EVENTS = {"observability.events"}
-BELOW_CLIENT = CORE | EVENTS | {"_endpoint", "_world", "engines", "resilience", "settings"}
-BELOW_FACES = (
-    BELOW_CLIENT | {"_face"} | {"_calls", "_connection", "client", "filters", "scope", "context", "observability"}
-)
+LIGHT = {"observability.correlation", "observability.secrets"}
+BELOW_CLIENT = CORE | EVENTS | LIGHT | {"_endpoint", "_world", "engines", "resilience", "settings"}
+CLIENT = {"_calls", "_connection", "_listeners", "client"}
+BELOW_FACES = BELOW_CLIENT | CLIENT | {"_face", "filters", "scope", "context", "observability"}
 
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),

@@ -428,7 +428,7 @@ def test_a_listener_may_stand_around_each_request(side: Side) -> None:
 
 
 def test_settings_choose_the_listeners(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Metrics, audit and log listen where the settings say so, beside the listeners that are given; else nobody does."""
+    """Metrics, audit and log listen where the settings say so, beside the listeners given; else nobody does."""
     assert Calls.make(OPTIONS).listeners == ()
     for name in ("RAGE_ENABLE_METRICS", "RAGE_ENABLE_AUDIT_LOG", "RAGE_DEBUG"):
         monkeypatch.setenv(name, "true")
