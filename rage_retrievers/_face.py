@@ -14,6 +14,7 @@ from .engines import Engines
 from .errors import ConfigurationError
 from .models import AdvancedQuery, unknown_keyword
 from .resilience import Bulkhead
+from .scope import current_scope
 from .settings import VectorizeSettings
 
 if TYPE_CHECKING:
@@ -69,6 +70,21 @@ class Link:
                     f"{name} is missing; give it to the retriever, the call or the scope, or set "
                     f"{VectorizeSettings.variables()[name][0]}."
                 )
+
+    def research_address(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+        """The ids that the scope sets for a deep research; `asked` is what a retrieval would ask here.
+
+        ConfigurationError where filters hold: a research reads the whole pipeline, so it would step over them.
+        """
+        if asked.get("metadata_filters") or (asked.get("advanced_query") or {}).get("filters"):
+            raise ConfigurationError(
+                "A deep research cannot be filtered, and filters hold here; use a pipeline that holds only what may be "
+                "read, and a retriever without filters."
+            )
+        bounds = current_scope().values
+        address = {name: bounds[name] for name in _IDS if name in bounds}
+        self.check_named(address)
+        return address
 
     @property
     def at_once(self) -> int:

@@ -17,7 +17,24 @@ except ModuleNotFoundError as missing:
         'rage_retrievers.llama_index needs llama-index-core: pip install "rage-retrievers[llama-index]"'
     ) from missing
 
-from .nodes import RetrievedNode, RetrievedNodes
+from .events import VectorizeRetrievalEvent
+from .filters import from_metadata_filters
+from .nodes import RetrievedNode, RetrievedNodes, to_nodes
+from .postprocessors import ContextPostprocessor
+from .query import VectorizeQuery, to_context
 from .retriever import VectorizeRetriever
+from .tools import research_tool, retrieval_tool
 
-__all__ = ["RetrievedNode", "RetrievedNodes", "VectorizeRetriever"]
+__all__ = [
+    "ContextPostprocessor",
+    "RetrievedNode",
+    "RetrievedNodes",
+    "VectorizeQuery",
+    "VectorizeRetrievalEvent",
+    "VectorizeRetriever",
+    "from_metadata_filters",
+    "research_tool",
+    "retrieval_tool",
+    "to_context",
+    "to_nodes",
+]

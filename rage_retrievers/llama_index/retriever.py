@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import re
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self
@@ -16,9 +15,11 @@ from typing_extensions import Unpack
 
 from .._connection import ApiKey
 from .._face import Link, canonical, without_token
+from ..client import ResearchOptions
 from ..errors import ConfigurationError
-from ..models import Query
+from ..models import Query, Research
 from ..scope import Scope, current_scope, effective
+from .events import announce
 from .nodes import RetrievedNodes, to_nodes
 from .query import CALL_NAMES, NAMES, RetrieverOptions, VectorizeQuery, translated
 
@@ -97,6 +98,23 @@ class VectorizeRetriever(BaseRetriever):
         twin._set({**self._values, **canonical(options, NAMES, _ALIASES)})
         return twin
 
+    def deep_research(self, query: str, **options: Unpack[ResearchOptions]) -> Research:
+        """Start a deep research and wait until it is ready; see `VectorizeClient.deep_research`.
+
+        Raises ConfigurationError where filters hold: a research reads the whole pipeline.
+        """
+        link, address = self._research()
+        return link.blocking.with_options(**address).deep_research(query, **options)
+
+    async def adeep_research(self, query: str, **options: Unpack[ResearchOptions]) -> Research:
+        """See `deep_research`."""
+        link, address = self._research()
+        return await link.asyncio.with_options(**address).deep_research(query, **options)
+
+    def _research(self) -> tuple[Link, Any]:
+        link = self._open()
+        return link, link.research_address(effective({}, self._own))
+
     def close(self) -> None:
         """Close the idle connections of blocking code; this retriever answers no more."""
         self._closed = True
@@ -111,17 +129,19 @@ class VectorizeRetriever(BaseRetriever):
 
     def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         link, options = self._asked(query_bundle)
-        return to_nodes(link.blocking.retrieve(_question(query_bundle), **options))
+        retrieval = link.blocking.retrieve(_question(query_bundle), **options)
+        announce(retrieval, link, options)
+        return to_nodes(retrieval)
 
     async def _aretrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         link, options = self._asked(query_bundle)
-        return to_nodes(await link.asyncio.retrieve(_question(query_bundle), **options))
+        retrieval = await link.asyncio.retrieve(_question(query_bundle), **options)
+        announce(retrieval, link, options)
+        return to_nodes(retrieval)
 
     def _asked(self, bundle: QueryBundle) -> tuple[Link, Any]:
         """Whom to ask, and for what: constructor < scope < query, with the scope's locks."""
-        if self._closed:
-            raise ConfigurationError("This VectorizeRetriever is closed; make a new one.")
-        own, link = self._own, self._linked()
+        own, link = self._own, self._open()
         call: dict[str, Any] = {}
         if isinstance(bundle, VectorizeQuery):
             base = current_scope().values.get("advanced_query", own.get("advanced_query"))
@@ -130,6 +150,11 @@ class VectorizeRetriever(BaseRetriever):
         if link.unnamed:
             link.check_named(options)
         return link, options
+
+    def _open(self) -> Link:
+        if self._closed:
+            raise ConfigurationError("This VectorizeRetriever is closed; make a new one.")
+        return self._linked()
 
     def _linked(self) -> Link:
         if self._link is None:
@@ -191,6 +216,6 @@ class VectorizeRetriever(BaseRetriever):
 
 
 def _question(bundle: QueryBundle) -> str:
-    """The question as it was asked: `RetrieverTool` sends "input is QUESTION" between line breaks."""
-    noisy = re.fullmatch(r"\s*input is (.+)\n", bundle.query_str, re.DOTALL)
-    return noisy.group(1).strip() if noisy else bundle.query_str
+    """The question as it was asked: `RetrieverTool` puts line breaks around it and "input is " before it."""
+    asked = bundle.query_str
+    return asked.strip().removeprefix("input is ") if asked.endswith("\n") else asked

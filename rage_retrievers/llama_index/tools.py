@@ -1,0 +1,75 @@
+"""Retrieval and deep research as tools for LlamaIndex's agents."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from llama_index.core.postprocessor.types import BaseNodePostprocessor
+from llama_index.core.schema import NodeWithScore, QueryBundle
+from llama_index.core.tools import FunctionTool
+from typing_extensions import Unpack
+
+from ..client import ResearchOptions
+from ..context import Style, render
+from .retriever import VectorizeRetriever
+
+__all__ = ["research_tool", "retrieval_tool"]
+
+
+def retrieval_tool(
+    retriever: VectorizeRetriever,
+    *,
+    name: str = "search_documents",
+    description: str = "Searches the documents. Returns the passages that fit a question or some keywords best.",
+    node_postprocessors: tuple[BaseNodePostprocessor, ...] | list[BaseNodePostprocessor] = (),
+    style: Style = "standard",
+) -> FunctionTool:
+    """A tool with one argument, `query`, which reaches the service as the model wrote it.
+
+    The model reads the passages as `rage_retrievers.context.render` writes them; `raw_output` holds the nodes. What
+    else is asked (filters, how many) is the retriever's and the scope's to say, never the model's.
+    """
+    postprocessors = tuple(node_postprocessors)
+
+    def search(query: Annotated[str, "A question, or keywords"]) -> list[NodeWithScore]:
+        nodes = retriever.retrieve(query)
+        for one in postprocessors:
+            nodes = one.postprocess_nodes(nodes, QueryBundle(query))
+        return nodes
+
+    async def asearch(query: Annotated[str, "A question, or keywords"]) -> list[NodeWithScore]:
+        nodes = await retriever.aretrieve(query)
+        for one in postprocessors:
+            nodes = await one.apostprocess_nodes(nodes, QueryBundle(query))
+        return nodes
+
+    def written(nodes: list[NodeWithScore]) -> str:
+        return render(nodes, style) if nodes else "Nothing was found."
+
+    async def awritten(nodes: list[NodeWithScore]) -> str:
+        return written(nodes)
+
+    return FunctionTool.from_defaults(
+        search, name, description, async_fn=asearch, callback=written, async_callback=awritten
+    )
+
+
+def research_tool(
+    retriever: VectorizeRetriever,
+    *,
+    name: str = "deep_research",
+    description: str = "Researches a topic across all documents and returns a report. Takes minutes.",
+    **options: Unpack[ResearchOptions],
+) -> FunctionTool:
+    """A tool with one argument, `query`, that gives the report of a deep research as Markdown.
+
+    `options` are those of the client's `deep_research`: `web_search`, `schema`, `timeout`, `poll_every`, `on_progress`.
+    """
+
+    def research(query: Annotated[str, "What to research"]) -> str:
+        return retriever.deep_research(query, **options).markdown
+
+    async def aresearch(query: Annotated[str, "What to research"]) -> str:
+        return (await retriever.adeep_research(query, **options)).markdown
+
+    return FunctionTool.from_defaults(research, name, description, async_fn=aresearch)

@@ -1,0 +1,284 @@
+"""What one question asks for: by a query of its own, or by the scope it is asked in, through every engine."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from llama_index.core.agent.workflow import ReActAgent
+from llama_index.core.base.llms.types import ChatMessage, CompletionResponse, LLMMetadata, MessageRole
+from llama_index.core.chat_engine import CondensePlusContextChatEngine, ContextChatEngine
+from llama_index.core.llms import CustomLLM, MockLLM
+from llama_index.core.query_engine import (
+    CitationQueryEngine,
+    RetrieverQueryEngine,
+    RouterQueryEngine,
+    SubQuestionQueryEngine,
+)
+from llama_index.core.question_gen.types import BaseQuestionGenerator, SubQuestion
+from llama_index.core.response_synthesizers import get_response_synthesizer
+from llama_index.core.retrievers import QueryFusionRetriever
+from llama_index.core.schema import QueryBundle
+from llama_index.core.selectors import LLMSingleSelector
+from llama_index.core.tools import QueryEngineTool, RetrieverTool, ToolMetadata
+from llama_index.core.workflow import Context, StartEvent, StopEvent, Workflow, step
+
+from llama_index_face.conftest import Scripted
+from rage_retrievers import ConfigurationError, scope
+from rage_retrievers.filters import F
+from rage_retrievers.llama_index import VectorizeQuery, VectorizeRetriever, retrieval_tool, to_context
+
+LOCKED = [{"tenant": ["t-1"]}]
+
+
+class Lines(CustomLLM):
+    """A model that says its lines one after the other, and the last one for ever."""
+
+    lines: list[str]
+
+    @property
+    def metadata(self) -> LLMMetadata:
+        return LLMMetadata()
+
+    def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
+        return CompletionResponse(text=self.lines.pop(0) if len(self.lines) > 1 else self.lines[0])
+
+    def stream_complete(
+        self, prompt: str, formatted: bool = False, **kwargs: Any
+    ) -> Generator[CompletionResponse, None, None]:
+        answer = self.complete(prompt)
+        yield CompletionResponse(text=answer.text, delta=answer.text)
+
+    async def astream_complete(
+        self, prompt: str, formatted: bool = False, **kwargs: Any
+    ) -> AsyncGenerator[CompletionResponse, None]:
+        async def told() -> AsyncGenerator[CompletionResponse, None]:
+            for one in self.stream_complete(prompt):
+                yield one
+
+        return told()
+
+
+class Two(BaseQuestionGenerator):
+    """Two sub-questions for any question."""
+
+    def generate(self, tools: Sequence[ToolMetadata], query: QueryBundle) -> list[SubQuestion]:
+        return [SubQuestion(sub_question=text, tool_name="documents") for text in ("First?", "Second?")]
+
+    async def agenerate(self, tools: Sequence[ToolMetadata], query: QueryBundle) -> list[SubQuestion]:
+        return self.generate(tools, query)
+
+    def _get_prompts(self) -> dict[str, Any]:
+        return {}
+
+    def _update_prompts(self, prompts: dict[str, Any]) -> None: ...
+
+
+def _engine(retriever: VectorizeRetriever) -> RetrieverQueryEngine:
+    return RetrieverQueryEngine.from_args(retriever, llm=MockLLM())
+
+
+def _router(retriever: VectorizeRetriever) -> RouterQueryEngine:
+    tool = QueryEngineTool.from_defaults(_engine(retriever), name="documents", description="All documents")
+    selector = LLMSingleSelector.from_defaults(llm=Lines(lines=['[{"choice": 1, "reason": "It fits."}]']))
+    return RouterQueryEngine(selector, [tool], llm=MockLLM())
+
+
+def _fusion(retriever: VectorizeRetriever) -> QueryFusionRetriever:
+    return QueryFusionRetriever(
+        [retriever], llm=Lines(lines=["Second?\nThird?"]), num_queries=3, similarity_top_k=5, use_async=True
+    )
+
+
+def _sub_questions(retriever: VectorizeRetriever) -> SubQuestionQueryEngine:
+    tool = QueryEngineTool.from_defaults(_engine(retriever), name="documents", description="All documents")
+    synthesizer = get_response_synthesizer(llm=MockLLM(), use_async=True)
+    return SubQuestionQueryEngine(Two(), synthesizer, [tool], verbose=False, use_async=True)
+
+
+def _citations(retriever: VectorizeRetriever) -> CitationQueryEngine:
+    return CitationQueryEngine(retriever, llm=MockLLM())
+
+
+def _condensing(retriever: VectorizeRetriever) -> CondensePlusContextChatEngine:
+    past = [ChatMessage("Hello", role=MessageRole.USER), ChatMessage("Hi", role=MessageRole.ASSISTANT)]
+    return CondensePlusContextChatEngine.from_defaults(retriever, llm=MockLLM(), chat_history=past)
+
+
+def _talking(retriever: VectorizeRetriever) -> ContextChatEngine:
+    return ContextChatEngine.from_defaults(retriever, llm=MockLLM())
+
+
+def _retriever_tool(retriever: VectorizeRetriever) -> RetrieverTool:
+    return RetrieverTool.from_defaults(retriever, name="documents", description="All documents")
+
+
+def _engine_tool(retriever: VectorizeRetriever) -> QueryEngineTool:
+    return QueryEngineTool.from_defaults(_engine(retriever), name="documents", description="All documents")
+
+
+Run = Callable[[VectorizeRetriever], Any]
+ARun = Callable[[VectorizeRetriever], Awaitable[Any]]
+ENGINES: dict[str, tuple[Run, ARun]] = {
+    "query engine": (lambda r: _engine(r).query("What?"), lambda r: _engine(r).aquery("What?")),
+    "router": (lambda r: _router(r).query("What?"), lambda r: _router(r).aquery("What?")),
+    "fusion": (lambda r: _fusion(r).retrieve("What?"), lambda r: _fusion(r).aretrieve("What?")),
+    "sub-questions": (lambda r: _sub_questions(r).query("What?"), lambda r: _sub_questions(r).aquery("What?")),
+    "citations": (lambda r: _citations(r).query("What?"), lambda r: _citations(r).aquery("What?")),
+    "condense plus context": (lambda r: _condensing(r).chat("What?"), lambda r: _condensing(r).achat("What?")),
+    "context chat": (lambda r: _talking(r).chat("What?"), lambda r: _talking(r).achat("What?")),
+    "retriever tool": (lambda r: _retriever_tool(r)(input="What?"), lambda r: _retriever_tool(r).acall(input="What?")),
+    "engine tool": (lambda r: _engine_tool(r)(input="What?"), lambda r: _engine_tool(r).acall(input="What?")),
+    "our tool": (lambda r: retrieval_tool(r)(query="What?"), lambda r: retrieval_tool(r).acall(query="What?")),
+}
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_a_scope_reaches_the_retriever_in_blocking_code(scripted: Scripted, name: str) -> None:
+    """A locked tenant filter and a count are in every request, whatever engine asks."""
+    with scope(filters=F("tenant") == "t-1", locked=True, similarity_top_k=2):
+        ENGINES[name][0](scripted.retriever())
+    assert scripted.bodies
+    assert {(str(body["metadata-filters"]), body["numResults"]) for body in scripted.bodies} == {(str(LOCKED), 2)}
+
+
+@pytest.mark.parametrize("name", ENGINES)
+async def test_a_scope_reaches_the_retriever_in_asyncio(scripted: Scripted, name: str) -> None:
+    """The same, awaited."""
+    async with scope(filters=F("tenant") == "t-1", locked=True, similarity_top_k=2):
+        await ENGINES[name][1](scripted.retriever())
+    assert scripted.bodies
+    assert {(str(body["metadata-filters"]), body["numResults"]) for body in scripted.bodies} == {(str(LOCKED), 2)}
+
+
+class Asking(Workflow):
+    """Asks in a step of its own."""
+
+    retriever: VectorizeRetriever
+
+    @step
+    async def ask(self, ctx: Context, ev: StartEvent) -> StopEvent:
+        """Give back how many passages there are."""
+        return StopEvent(result=len(await self.retriever.aretrieve("What?")))
+
+
+async def test_a_scope_reaches_a_workflow(scripted: Scripted) -> None:
+    """A step runs in the scope in which the workflow was started."""
+    workflow = Asking()
+    workflow.retriever = scripted.retriever()
+    with scope(filters=F("tenant") == "t-1", locked=True):
+        assert await workflow.run() == 3
+    assert scripted.bodies[0]["metadata-filters"] == LOCKED
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # LlamaIndex looks at its own fields
+async def test_a_scope_reaches_an_agents_tool(scripted: Scripted) -> None:
+    """An agent's own question is asked inside the scope, with a clean text."""
+    said = [
+        'Thought: look.\nAction: search_documents\nAction Input: {"query": "roses"}',
+        "Thought: done.\nAnswer: Red.",
+    ]
+    agent = ReActAgent(tools=[retrieval_tool(scripted.retriever())], llm=Lines(lines=said), streaming=False)
+    with scope(filters=F("tenant") == "t-1", locked=True):
+        answer = await agent.run("Which roses?")
+    assert "Red." in str(answer)
+    assert [(body["question"], body["metadata-filters"]) for body in scripted.bodies] == [("roses", LOCKED)]
+
+
+@pytest.mark.parametrize("ask", [lambda t: t(input="Which roses?"), lambda t: t("Which roses?")])
+def test_the_noise_of_a_retriever_tool_is_stripped(scripted: Scripted, ask: Callable[[RetrieverTool], Any]) -> None:
+    """RetrieverTool sends the question as it was asked."""
+    ask(_retriever_tool(scripted.retriever()))
+    assert scripted.bodies[0]["question"] == "Which roses?"
+
+
+def test_a_question_that_begins_like_the_noise_is_left_alone(scripted: Scripted) -> None:
+    """Only what RetrieverTool adds is taken away."""
+    scripted.retriever().retrieve("input is broken, why?")
+    assert scripted.bodies[0]["question"] == "input is broken, why?"
+
+
+def test_a_query_carries_overrides_through_engines(scripted: Scripted) -> None:
+    """Every knob can be set for one question; False, 0.0 and [] mean what they say."""
+    retriever = scripted.retriever(rerank=True, metadata_filters=[{"year": [2024]}], min_score=0.99)
+    query = VectorizeQuery("What?", similarity_top_k=2, rerank=False, metadata_filters=[], min_score=0.0, timeout=3.0)
+    for ask in (_engine(retriever).query, _router(retriever).query, retriever.retrieve):
+        response: Any = ask(query)
+        assert len(getattr(response, "source_nodes", response)) == 3
+    assert scripted.bodies == [{"question": "What?", "numResults": 2, "rerank": False}] * 3
+
+
+@pytest.mark.parametrize("again", [copy.deepcopy, lambda q: pickle.loads(pickle.dumps(q)), replace])
+def test_a_query_survives_copies(scripted: Scripted, again: Callable[[VectorizeQuery], VectorizeQuery]) -> None:
+    """A copy of a query asks for the same."""
+    scripted.retriever().retrieve(again(VectorizeQuery("What?", similarity_top_k=1, mode="hybrid")))
+    assert (scripted.bodies[0]["numResults"], scripted.bodies[0]["advanced-query"]) == (1, {"mode": "hybrid"})
+
+
+def test_an_unknown_override_names_the_nearest() -> None:
+    """A mistyped override is an error where it is written."""
+    with pytest.raises(TypeError, match="similarity_top_k"):
+        VectorizeQuery("What?", similarity_topk=3)  # type: ignore[call-arg]
+
+
+def test_search_modes_and_filters_join(scripted: Scripted) -> None:
+    """A mode for one query keeps what else the retriever's advanced query says."""
+    retriever = scripted.retriever(mode="hybrid", text_boost=2.0, filters=F("year") >= 2023)
+    retriever.retrieve(VectorizeQuery("What?", mode="text", text_fields=["title"]))
+    found = {"mode": "text", "text-boost": 2.0, "text-fields": ["title"], "filters": {"range": {"year": {"gte": 2023}}}}
+    assert scripted.bodies[0]["advanced-query"] == found
+
+
+def test_a_conversation_is_sent_as_context(scripted: Scripted) -> None:
+    """ChatMessages become role and content; a tool's answers and empty messages stay away."""
+    history = [
+        ChatMessage("Be brief.", role=MessageRole.SYSTEM),
+        ChatMessage("Hello", role=MessageRole.USER),
+        ChatMessage("Hi", role=MessageRole.ASSISTANT),
+        ChatMessage("", role=MessageRole.ASSISTANT),
+        ChatMessage("rows", role=MessageRole.TOOL),
+    ]
+    spoken = [("system", "Be brief."), ("user", "Hello"), ("assistant", "Hi")]
+    scripted.retriever().retrieve(VectorizeQuery("What?", context=history))
+    with scope(context=to_context(history)):
+        scripted.retriever().retrieve("What?")
+    sent = {"messages": [{"role": role, "content": content} for role, content in spoken]}
+    assert [body["context"] for body in scripted.bodies] == [sent, sent]
+    assert to_context([]) is None
+
+
+def test_a_least_score_leaves_out_what_is_below(scripted: Scripted) -> None:
+    """min_score is on the scale of the score that orders the list."""
+    assert [n.score for n in scripted.retriever().retrieve(VectorizeQuery("What?", min_score=0.68))] == [0.69, 0.68]
+
+
+def test_a_lock_cannot_be_stepped_over_by_a_query(scripted: Scripted) -> None:
+    """What a query says beside a locked filter can only narrow it."""
+    with scope(metadata_filters=LOCKED, locked=True):
+        scripted.retriever().retrieve(VectorizeQuery("What?", metadata_filters=[]))
+        scripted.retriever().retrieve(VectorizeQuery("What?", metadata_filters=[{"year": [2024]}]))
+    first, second = (body["metadata-filters"] for body in scripted.bodies)
+    assert first == LOCKED
+    assert second == [*LOCKED, {"year": [2024]}]
+
+
+async def test_a_research_does_not_step_over_a_lock(scripted: Scripted) -> None:
+    """Deep research reads a whole pipeline, so it is refused where filters hold."""
+    with scope(metadata_filters=LOCKED, locked=True):
+        with pytest.raises(ConfigurationError, match="deep research cannot be filtered"):
+            scripted.retriever().deep_research("Why?")
+        with pytest.raises(ConfigurationError, match="deep research cannot be filtered"):
+            await scripted.retriever().adeep_research("Why?")
+    assert scripted.requests == []
+
+
+def test_another_pipeline_for_one_question(scripted: Scripted) -> None:
+    """A query, or a scope, can go to another pipeline."""
+    scripted.retriever().retrieve(VectorizeQuery("What?", pipeline_id="aip-2"))
+    with scope(pipeline_id="aip-3"):
+        scripted.retriever().retrieve("What?")
+    assert [request.url.split("/")[-2] for request in scripted.requests] == ["aip-2", "aip-3"]
