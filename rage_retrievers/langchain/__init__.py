@@ -21,15 +21,33 @@ if find_spec("langchain_core") is None:
 
 if TYPE_CHECKING:
     from ._options import CallOptions, RetrieverOptions, as_context
+    from .middleware import VectorizeContextMiddleware, VectorizeState
+    from .research import VectorizeResearch, create_research_tool
     from .retriever import VectorizeRetriever
+    from .tool import create_vectorize_tool
 
-__all__ = ["CallOptions", "RetrieverOptions", "VectorizeRetriever", "as_context"]
+__all__ = [
+    "CallOptions",
+    "RetrieverOptions",
+    "VectorizeContextMiddleware",
+    "VectorizeResearch",
+    "VectorizeRetriever",
+    "VectorizeState",
+    "as_context",
+    "create_research_tool",
+    "create_vectorize_tool",
+]
 
 _HOMES = {
     "CallOptions": "_options",
     "RetrieverOptions": "_options",
-    "as_context": "_options",
+    "VectorizeContextMiddleware": "middleware",
+    "VectorizeResearch": "research",
     "VectorizeRetriever": "retriever",
+    "VectorizeState": "middleware",
+    "as_context": "_options",
+    "create_research_tool": "research",
+    "create_vectorize_tool": "tool",
 }
 
 

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from langchain_core.callbacks import AsyncCallbackManagerForRetrieverRun, CallbackManagerForRetrieverRun
+    from langchain_core.tools import StructuredTool
+
+    from .tool import ToolOptions
 
 _ASKED = ("num_results", "rerank", "filters", "metadata_filters", "context", "advanced_query", "min_score", "timeout")
 _QUERY = (*_ASKED, *SEARCH)
@@ -186,6 +189,21 @@ class VectorizeRetriever(BaseRetriever):
         check_call(options)
         link = self._linked()
         return await link.asyncio.retrieve(question, **self._asked(link, dict(options)))
+
+    def asked(self, **options: Unpack[CallOptions]) -> dict[str, Any]:
+        """What a call with these options would ask here and now, under the core's names; nothing is sent."""
+        check_call(options)
+        found: dict[str, Any] = self._asked(self._linked(), dict(options))
+        return found
+
+    @override
+    def as_tool(  # type: ignore[override]  # the base's version is beta, and its tool loses sources and scores
+        self, **options: Unpack[ToolOptions]
+    ) -> StructuredTool:
+        """A search tool for agents; see `create_vectorize_tool`."""
+        from .tool import create_vectorize_tool
+
+        return create_vectorize_tool(self, **options)
 
     @override
     def _get_relevant_documents(

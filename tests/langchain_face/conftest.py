@@ -97,7 +97,7 @@ def _batch(retriever: Any, question: str, **options: Any) -> Any:
     return retriever.batch([question], **options)[0]
 
 
-def _in_loop(call: Callable[[], Any]) -> Any:
+def in_loop(call: Callable[[], Any]) -> Any:
     """Run in a loop of its own, in which whatever blocks it is an error."""
 
     async def main() -> Any:
@@ -109,14 +109,14 @@ def _in_loop(call: Callable[[], Any]) -> Any:
 
 
 def _ainvoke(retriever: Any, question: str, **options: Any) -> Any:
-    return _in_loop(lambda: retriever.ainvoke(question, **options))
+    return in_loop(lambda: retriever.ainvoke(question, **options))
 
 
 def _abatch(retriever: Any, question: str, **options: Any) -> Any:
     async def call() -> Any:
         return (await retriever.abatch([question], **options))[0]
 
-    return _in_loop(call)
+    return in_loop(call)
 
 
 ENTRIES: dict[str, Ask] = {"invoke": _invoke, "ainvoke": _ainvoke, "batch": _batch, "abatch": _abatch}

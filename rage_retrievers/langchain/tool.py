@@ -1,0 +1,141 @@
+"""A search tool for agents: a clean query, filters from an allow-list, numbered sources within a token budget."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from langchain_core.documents import Document
+from langchain_core.tools import StructuredTool, ToolException
+from pydantic import BaseModel, ConfigDict, Field, create_model
+from typing_extensions import TypedDict
+
+from ..context import Budget, Deduplicate, Policy, Style, estimate_tokens, render, select
+from ..errors import ConfigurationError, RageError
+from ..filters import F, Filter
+from ..scope import scope
+
+if TYPE_CHECKING:
+    from langchain_core.retrievers import BaseRetriever
+
+AllowedFilters: TypeAlias = Mapping[str, Any] | Sequence[str]
+
+_DESCRIPTION = (
+    "Searches the document collection and returns numbered passages with their sources. "
+    "Ask one question in plain words; cite passages by their number, as in [1]."
+)
+_NOTHING = "No passages were found."
+_TOO_LARGE = "Passages were found, but even the best of them does not fit; ask something more specific."
+
+
+class ToolOptions(TypedDict, total=False):
+    """What shapes the tool; see `create_vectorize_tool`."""
+
+    name: str
+    description: str
+    filters: AllowedFilters
+    max_tokens: int
+    count_tokens: Callable[[str], int]
+    style: Style
+    policies: Sequence[Policy]
+    tell_errors: bool
+
+
+def create_vectorize_tool(
+    retriever: BaseRetriever,
+    *,
+    name: str = "search_documents",
+    description: str = _DESCRIPTION,
+    filters: AllowedFilters = (),
+    max_tokens: int = 4000,
+    count_tokens: Callable[[str], int] = estimate_tokens,
+    style: Style = "standard",
+    policies: Sequence[Policy] = (Deduplicate(),),
+    tell_errors: bool = False,
+) -> StructuredTool:
+    """A tool that takes a `query` and gives numbered passages as content and the `Document`s as artifact.
+
+    `filters` names the metadata fields that the model may filter by, with the type of their values where it is not
+    text: `{"year": int, "type": Literal["pdf", "html"]}`. What the model asks for is ANDed with every other filter, so
+    it can only narrow. Passages go through `policies`, and the best of them that fit into `max_tokens` are told; a
+    text cannot break out of its delimiters. With `tell_errors` a failed search is told to the model; else it raises.
+    """
+    allowed = _allowed(filters)
+    schema = _schema(name, allowed)
+    chosen = (*policies, Budget(max_tokens, count_tokens, style=style))
+
+    def answer(documents: list[Document]) -> tuple[str, list[Document]]:
+        kept = select(documents, *chosen).passages
+        if not kept:
+            return (_TOO_LARGE if documents else _NOTHING), []
+        return render(kept, style), [one.original for one in kept]
+
+    # No config is passed on: the one in the context makes the retrieval a child of the tool's run.
+    def search(query: str, **asked: Any) -> tuple[str, list[Document]]:
+        try:
+            with _narrowed(allowed, asked):
+                return answer(retriever.invoke(query))
+        except RageError as error:
+            if not tell_errors:
+                raise
+            raise ToolException(f"The search failed: {error}") from error
+
+    async def asearch(query: str, **asked: Any) -> tuple[str, list[Document]]:
+        try:
+            with _narrowed(allowed, asked):
+                return answer(await retriever.ainvoke(query))
+        except RageError as error:
+            if not tell_errors:
+                raise
+            raise ToolException(f"The search failed: {error}") from error
+
+    return StructuredTool(
+        name=name,
+        description=description,
+        func=search,
+        coroutine=asearch,
+        args_schema=schema,
+        response_format="content_and_artifact",
+        handle_tool_error=tell_errors,
+    )
+
+
+def _allowed(filters: AllowedFilters) -> dict[str, tuple[str, Any]]:
+    """From the name of an argument to the field and the type of its values."""
+    if isinstance(filters, str) or not isinstance(filters, Mapping | Sequence):
+        raise ConfigurationError(
+            f"filters of type {type(filters).__name__} cannot be used; name the fields: ['type'] or {{'year': int}}."
+        )
+    typed = filters if isinstance(filters, Mapping) else dict.fromkeys(filters, str)
+    found: dict[str, tuple[str, Any]] = {}
+    for field, kind in typed.items():
+        argument = re.sub(r"\W+", "_", str(field)).strip("_").lower()
+        if not argument or argument[0].isdigit() or argument in {"query", "callbacks", "config", "run_manager", *found}:
+            raise ConfigurationError(f"filters field = {field!r} makes no argument of its own; leave it out.")
+        found[argument] = (field, kind)
+    return found
+
+
+def _schema(name: str, allowed: Mapping[str, tuple[str, Any]]) -> type[BaseModel]:
+    fields: dict[str, Any] = {
+        argument: (
+            list[kind] | None,  # type: ignore[valid-type]  # a type that is known when the tool is made
+            Field(default=None, description=f"Only passages whose {field} is one of these; leave out for all."),
+        )
+        for argument, (field, kind) in allowed.items()
+    }
+    query = (str, Field(description="What to look for, as a question or key words.", min_length=1))
+    config = ConfigDict(extra="forbid")
+    return create_model(f"{name}_input", __config__=config, query=query, **fields)
+
+
+def _narrowed(allowed: Mapping[str, tuple[str, Any]], asked: Mapping[str, Any]) -> Any:
+    """The scope in which the model's filters hold; nothing where it asked for none."""
+    chosen: Filter | None = None
+    for argument, values in asked.items():
+        if values:
+            one = F(allowed[argument][0]).in_(values)
+            chosen = one if chosen is None else chosen & one
+    return nullcontext() if chosen is None else scope(filters=chosen, locked=True)
