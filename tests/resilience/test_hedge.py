@@ -90,14 +90,29 @@ def test_nothing_is_hedged_before_the_percentile_is_known(run: Run) -> None:
     assert world.now == pytest.approx(20 + 2)
 
 
-def test_the_percentile_follows_the_service(run: Run) -> None:
+def test_the_percentile_follows_a_service_that_slows_down(run: Run) -> None:
     """When all answers become slower, so does the delay, and hedging does not double the load."""
-    slow = [Reply(after=1)] * 100
-    world = run.world([Reply(after=0.1)] * 100 + slow, then=Reply(after=1))
+    world = run.world([Reply(after=0.1)] * 100, then=Reply(after=1))
     pipeline = Pipeline([Hedge(budget=1, percentile=0.9)])
     for _ in range(300):
         run(world.call(pipeline), world)
     assert len(world.sent) < 300 + 100
+
+
+def test_the_percentile_follows_a_service_that_speeds_up(run: Run) -> None:
+    """Answers older than the last 500 are forgotten."""
+    world = run.world([Reply(after=1)] * 100 + [Reply(after=0.1)] * 500 + [Reply(after=9)], then=Reply(after=0.1))
+    pipeline = Pipeline([Hedge(budget=1, percentile=0.9)])
+    for _ in range(601):
+        run(world.call(pipeline), world)
+    assert world.now == pytest.approx(100 + 50 + 0.2)
+
+
+def test_a_call_too_short_for_a_hedge_is_not_raced(run: Run) -> None:
+    """Where the deadline comes before the delay there is nothing to prepare."""
+    world = run.world()
+    run(world.call(FIXED, timeout=0.1), world)
+    assert world.trace == ["send"]
 
 
 def test_the_slowest_answers_become_quick(run: Run) -> None:
