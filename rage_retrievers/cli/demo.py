@@ -14,7 +14,7 @@ from rich.rule import Rule
 from rich.text import Text
 
 from . import options, passages, screen
-from .demo_answers import Answer, ask_langchain, ask_llama_index
+from .demo_answers import Answer, ask_langchain, ask_llama_index, need_both_frameworks
 
 if TYPE_CHECKING:
     from ..local import Stats
@@ -59,6 +59,8 @@ def demo(
     Without --docs, in a checkout, the documents are this project's own README and docs.
     """
     asked = question or (_ABOUT_THE_PROJECT if docs is None else _ABOUT_ANY_FOLDER)
+    with screen.err().status("loading the frameworks"):
+        need_both_frameworks()
     collection = _index(docs)
     answers = []
     console = screen.out()
@@ -93,7 +95,7 @@ def _answers(question: str, number: int, folder: Path) -> Iterator[Answer]:
     with VectorizeClient(base_url=base_url) as client:
         client.pipeline()  # opens the index, so that the timings are those of questions
         for ask, name in ((ask_langchain, "LangChain"), (ask_llama_index, "LlamaIndex")):
-            with screen.err().status(f"loading {name}"):
+            with screen.err().status(f"asking through {name}"):
                 answer = ask(question, number, base_url)
             yield answer
 

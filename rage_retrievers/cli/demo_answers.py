@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any, TypeVar
 
 from .passages import Passage, chunk_of, source_of
@@ -37,6 +38,12 @@ class Answer:
             "ended": self.ended,
             "prompt": self.prompt,
         }
+
+
+def need_both_frameworks() -> None:
+    """Raise an error that names the extra to install where a framework is missing."""
+    for face in ("langchain", "llama_index"):
+        import_module(f"rage_retrievers.{face}.retriever")
 
 
 def ask_langchain(question: str, number: int, base_url: str) -> Answer:

@@ -7,10 +7,12 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigurationError
-from ..models import Retrieval
+
+if TYPE_CHECKING:
+    from ..models import Retrieval
 
 MOST_CONCURRENCY = 512
 MOST_REQUESTS = 100_000

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, TypeAlias
 
 from ..errors import RageError, RetryBudgetExhaustedError, StatusError
-from ..models import Retrieval
 from .load_plan import LoadPlan, Measured
 
-Ask = Callable[[str], Awaitable[Retrieval]]
+if TYPE_CHECKING:
+    from ..models import Retrieval
+
+Ask: TypeAlias = "Callable[[str], Awaitable[Retrieval]]"
 Clock = Callable[[], float]
 Sleep = Callable[[float], Awaitable[None]]
 

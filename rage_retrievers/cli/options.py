@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from typing import Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from .._calls import ClientOptions
 from ..errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from ..client import ClientOptions
 
 _SERVICE = "Which service"
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
-from ..models import Document, ScoreName
 from .screen import plain
+
+if TYPE_CHECKING:
+    from ..models import Document, ScoreName
 
 _WORD = re.compile(r"\w{3,}")
 

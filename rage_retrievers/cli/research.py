@@ -6,7 +6,6 @@ import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markdown import Markdown
 
 from . import options, screen
 
@@ -35,6 +34,8 @@ def research(
     if as_json:
         screen.write_json(found.model_dump())
     elif sys.stdout.isatty():
+        from rich.markdown import Markdown
+
         screen.out().print(Markdown(screen.plain(found.markdown)))
     else:
         typer.echo(screen.plain(found.markdown))

@@ -22,7 +22,7 @@ TEXTS = {
     "bees.txt": "Honey bees dance to tell each other where the flowers are. A hive holds one queen.",
     "engines.txt": "A two stroke engine fires once in every revolution of the crankshaft.",
 }
-_PROGRAM = [sys.executable, "-c", "from rage_retrievers.cli import main; main()"]
+_PROGRAM = "from rage_retrievers.cli import main; main()"
 
 
 @dataclass(frozen=True)
@@ -78,9 +78,9 @@ def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
     """Starts a command as a process of its own; it is gone at the end of the test."""
     started: list[subprocess.Popen[str]] = []
 
-    def process(*words: str, **environment: str) -> subprocess.Popen[str]:
+    def process(*words: str, program: str = _PROGRAM, **environment: str) -> subprocess.Popen[str]:
         running = subprocess.Popen(
-            [*_PROGRAM, *words],
+            [sys.executable, "-c", program, *words],
             env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), **environment},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

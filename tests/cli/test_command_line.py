@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,8 @@ from rage_retrievers.cli.failure import Failure
 from rage_retrievers.errors import ConfigurationError, ConnectionFailedError
 
 from .conftest import TOKEN, Run
+
+Start = Callable[..., subprocess.Popen[str]]
 
 COMMANDS = sorted(command.name or command.callback.__name__ for command in app.registered_commands if command.callback)
 
@@ -110,3 +114,20 @@ def test_our_errors_are_told_apart_by_exit_code() -> None:
     assert Failure.of(ConfigurationError("a\nb")).exit_code == 2
     assert Failure.of(ConfigurationError("a\nb")).line == "a b"
     assert Failure.of(ConnectionFailedError("refused")).exit_code == 1
+
+
+def test_a_document_of_any_character_reaches_a_terminal_of_few(start: Start, folder: Path) -> None:
+    """A terminal that cannot show a character shows a question mark, and the command goes on."""
+    (folder / "bees.txt").write_text("Bees say \u86ee and \u266b in the hive.", encoding="utf-8")
+    running = start("ask", "bees hive", "--base-url", f"local:{folder}", "-k", "1", PYTHONIOENCODING="ascii")
+    shown, remarks = running.communicate(timeout=60)
+    assert running.returncode == 0, remarks
+    assert "Bees say ? and ? in the hive." in shown
+
+
+def test_help_loads_no_framework_and_no_model(start: Start) -> None:
+    """Starting `rage` is quick: what a command needs is imported by the command."""
+    heavy = {"langchain_core", "llama_index", "tantivy", "numpy", "httpx", "pydantic_settings", "starlette"}
+    listing = f"import sys; import rage_retrievers.cli.app; print(sorted({heavy} & set(sys.modules)))"
+    shown, _ = start(program=listing).communicate(timeout=60)
+    assert shown == "[]\n"

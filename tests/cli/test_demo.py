@@ -58,6 +58,16 @@ def test_a_folder_that_cannot_be_used_is_bad_input(run: Run, tmp_path: Path) -> 
     assert ended.err.count("\n") == 1
 
 
+@pytest.mark.parametrize(("module", "extra"), [("langchain_core", "langchain"), ("llama_index", "llama-index")])
+def test_a_missing_framework_is_named_before_anything_is_indexed(start: Start, module: str, extra: str) -> None:
+    """Without a framework one line says which extra to install."""
+    hidden = f"import sys; sys.modules[{module!r}] = None; from rage_retrievers.cli import main; main()"
+    running = start("demo", program=hidden)
+    shown, remarks = running.communicate(timeout=60)
+    assert (running.returncode, shown, remarks.count("\n")) == (2, "", 1)
+    assert f"rage-retrievers[{extra}]" in remarks
+
+
 def test_the_projects_own_documents_are_readme_and_docs(tmp_path: Path) -> None:
     """README and docs lie beside each other in the copy, and nothing else of the checkout does."""
     project = _checkout(tmp_path)

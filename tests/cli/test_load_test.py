@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
+import signal
 from itertools import pairwise
 from pathlib import Path
 
@@ -12,7 +14,7 @@ import pytest
 from rage_retrievers.cli.load_plan import LoadPlan, Measured, histogram, quantile
 from rage_retrievers.cli.load_run import run as run_load
 from rage_retrievers.errors import ConfigurationError, RateLimitedError, RetryBudgetExhaustedError, ServerError
-from rage_retrievers.local import LocalServer
+from rage_retrievers.local import LocalServer, LocalService
 from rage_retrievers.models import Document, Retrieval
 
 from .conftest import TOKEN, Run
@@ -64,6 +66,25 @@ def test_json_and_report_hold_the_same_numbers(run: Run, where: LocalServer, tmp
     assert not re.search(r"https?://(?!127\.0\.0\.1)|<script|<link|src=", page)
     assert TOKEN not in page + ended.out
     assert "bees" not in page
+
+
+def test_ctrl_c_keeps_what_was_measured(run: Run, folder: Path, tmp_path: Path) -> None:
+    """An interrupted test shows its numbers and says that it was interrupted; exit code 1."""
+    asked = iter(range(1_000))
+
+    def interrupting(question: str, texts: list[str]) -> list[float]:
+        if next(asked) == 5:
+            os.kill(os.getpid(), signal.SIGINT)
+        return [1.0] * len(texts)
+
+    service = LocalService.open(folder, cache_dir=tmp_path / "server-cache", reranker=interrupting)
+    with service, LocalServer(service) as server:
+        where = ("--base-url", server.url, "--organization", service.organization, "--pipeline", service.pipeline_id)
+        ended = run("load-test", "bees", "-n", "500", "-c", "1", "--rerank", "--json", "--api-key", TOKEN, *where)
+    found = ended.json()
+    assert ended.code == 1
+    assert found["interrupted"]
+    assert 4 <= found["answered"] < 500
 
 
 def test_what_no_repetition_cures_ends_the_test_at_once(run: Run, where: LocalServer) -> None:
