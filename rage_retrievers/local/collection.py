@@ -183,7 +183,7 @@ class Collection:
         for old in self.home.glob("text-*"):
             discard(old)
         self._text = TextIndex(self.home / f"text-{secrets.token_hex(6)}")
-        last = self._text.write((), self._store.texts_after(0))
+        last = self._text.write((), self._store.texts_after(0)) if self._store.newest() else 0
         self._settle(last)
 
     def _settle(self, last: int) -> None:

@@ -24,7 +24,8 @@ from rage_retrievers.local.text_index import TextQuery, TextView, weigh
 POOL = 100
 TEXT_WEIGHT, VECTOR_WEIGHT, PAIR_WEIGHT = 0.7, 0.3, 0.1
 BACKGROUND_WEIGHT = 0.4
-_LISTABLE = 5_000
+# Naming an admitted passage in a query takes as long as passing over eight hits that are not admitted.
+_HITS_PER_NAME = 8
 _GROUP = 64
 Reranker = Callable[[str, list[str]], list[float]]
 
@@ -169,11 +170,12 @@ class _Search:
     def _matching(self, query: TextQuery, pool: int) -> tuple[Rows, Vectors]:
         if self._admitted is None:
             return self._known(*self._text.search(query, pool))
-        allowed = int(self._admitted.sum())
-        if allowed > _LISTABLE:
-            reach = min(pool * 2 * self._snapshot.count // allowed + 1, self._snapshot.count)
-            numbers, scores = self._known(*self._text.search(query, reach))
-            if len(numbers) >= pool:
+        allowed = int(np.count_nonzero(self._admitted))
+        reach = min(2 * pool * self._snapshot.count // max(allowed, 1) + 1, self._snapshot.count)
+        if reach <= _HITS_PER_NAME * allowed:
+            found = self._text.search(query, reach)
+            numbers, scores = self._known(*found)
+            if len(numbers) >= pool or len(found[0]) < reach:
                 return numbers[:pool], scores[:pool]
         within = self._snapshot.numbers[self._admitted].tolist()
         return self._known(*self._text.search(query, pool, within))
