@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
@@ -14,7 +13,7 @@ from ._endpoint import Address, Operation
 from ._flow import Clock, Flow, Send, Sleep, WireResponse
 from ._listeners import listeners_of
 from .engines import Engines
-from .errors import ConfigurationError, DeadlineExceededError, UnauthorizedError
+from .errors import ConfigurationError, DeadlineExceededError, RageError, UnauthorizedError
 from .models import AdvancedQuery, Message, PipelineStatus, Query, Research, ResearchEvent, Retrieval, unknown_keyword
 from .observability.correlation import DEFAULT_PREFIX, HEADER, correlation_id, new_id
 from .observability.events import (
@@ -24,7 +23,7 @@ from .observability.events import (
     CallCompleted,
     CallStarted,
     Listener,
-    Surrounding,
+    sending,
     tell,
 )
 from .resilience import Bulkhead, Cache, Call, CircuitBreaker, Deadline, Homes, Pipeline, Policy, Retry
@@ -330,29 +329,39 @@ class Calls:
         if correlation:
             request = request.with_headers(((HEADER, correlation),))
         send = Send(request, min(remaining, _LONGEST_SEND), self.connection.max_bytes)
-        if not call.listeners:
+        if call.listeners:
+            return (yield from self._told(operation, call, send))
+        try:
             return operation.read((yield send))
-        began = AttemptStarted(call.call_id, call.target, call.attempts)
+        except RageError as error:
+            _redacted(error)
+            raise
+
+    @staticmethod
+    def _told(operation: Operation[T], call: Call, send: Send) -> Flow[T]:
+        """The same, with the listeners told, and their headers and context around the request."""
+        request = send.request
+        began = AttemptStarted(call.call_id, call.target, call.attempts, request.method, request.url)
         tell(call.listeners, began)
         started = call.clock.monotonic()
         try:
-            answer = operation.read((yield from _told(send, began, call.listeners)))
-        except Exception as error:
-            call.emit(AttemptFailed, began.attempt, call.clock.monotonic() - started, error)
+            with sending(call.listeners, began) as headers:
+                send.request = request.with_headers(headers)
+                response: WireResponse = yield send
+            answer = operation.read(response)
+        except RageError as error:
+            elapsed = call.clock.monotonic() - started
+            call.emit(AttemptFailed, began.attempt, elapsed, _redacted(error), request.method)
             raise
-        call.emit(AttemptSucceeded, began.attempt, call.clock.monotonic() - started)
+        call.emit(AttemptSucceeded, began.attempt, call.clock.monotonic() - started, response.status, request.method)
         return answer
 
 
-def _told(send: Send, began: AttemptStarted, listeners: tuple[Listener, ...]) -> Flow[WireResponse]:
-    """The request, with the headers and in the context of the listeners that stand around it."""
-    around = [listener for listener in listeners if isinstance(listener, Surrounding)]
-    if not around:
-        return (yield send)  # type: ignore[no-any-return]  # a Send is answered with a response
-    with ExitStack() as stack:
-        for listener in around:
-            send.request = send.request.with_headers(stack.enter_context(listener.sending(began)))
-        return (yield send)  # type: ignore[no-any-return]  # a Send is answered with a response
+def _redacted(error: RageError) -> RageError:
+    """The same error without what a service or a gateway may have echoed of the request."""
+    from .observability.redaction import DEFAULT_REDACTOR
+
+    return DEFAULT_REDACTOR.error(error)
 
 
 def checked_options(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, ClassVar, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -148,15 +148,6 @@ class Listener(Protocol):
 
     def on_event(self, event: Event, /) -> None:
         """Called in the thread or task of the call, so be brief."""
-        ...
-
-
-@runtime_checkable
-class Surrounding(Protocol):
-    """A listener that stands around each request, too, as tracing does."""
-
-    def sending(self, event: AttemptStarted, /) -> AbstractContextManager[tuple[tuple[str, str], ...]]:
-        """A context for the time the request is under way; its value is headers to send with it."""
         ...
 
 

@@ -15,6 +15,7 @@ PACKAGE = "rage_retrievers"
 
 CORE = {"errors", "models", "_flow", "_json"}
 EVENTS = {"observability.events"}
+LAZY = {"observability.redaction"}
 LIGHT = {"observability.correlation", "observability.secrets"}
 BELOW_CLIENT = CORE | EVENTS | LIGHT | {"_endpoint", "_world", "engines", "resilience", "settings"}
 CLIENT = {"_calls", "_connection", "_listeners", "client"}
@@ -39,7 +40,7 @@ ALLOWED: dict[str, set[str]] = {
     "context": CORE | {"context"},
     "_connection": BELOW_CLIENT | {"local", "__init__"},
     "_listeners": CORE | {"observability", "settings", "scope"},
-    "_calls": BELOW_CLIENT | {"_connection", "_listeners"},
+    "_calls": BELOW_CLIENT | {"_connection", "_listeners"} | LAZY,
     "client": BELOW_CLIENT | {"_connection", "_calls"},
     # `local` knows the wire protocol and nothing of the clients.
     "local": {"errors", "local"},

@@ -12,6 +12,7 @@ from pydantic import SecretStr
 
 from core.conftest import ANSWER, OPTIONS, Side
 from rage_retrievers import (
+    BadRequestError,
     ConfigurationError,
     DeadlineExceededError,
     Pipeline,
@@ -446,3 +447,13 @@ def test_the_token_in_use_is_known_to_redaction(side: Side) -> None:
     """Whatever is redacted from now on hides the token that a client was given."""
     side.calls(api_key="planted-in-use-0451")
     assert "planted-in-use-0451" not in secrets_in_use.hide("key planted-in-use-0451 leaked")
+
+
+def test_an_error_repeats_no_secret_that_the_service_echoes(side: Side) -> None:
+    """A gateway that quotes the request in its error page does not put the token into ours."""
+    echo = json.dumps({"error": "bad header: Bearer planted-token", "details": "planted-token"}).encode()
+    for listeners in ((), (Heard(),)):
+        side.answers(Reply(status=400, body=echo))
+        with pytest.raises(BadRequestError) as caught:
+            side.retrieve(side.calls(listeners=listeners))
+        assert "planted-token" not in f"{caught.value} {caught.value.error} {caught.value.details} {caught.value!r}"
