@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.schema import NodeWithScore, QueryBundle
 from llama_index.core.tools import FunctionTool
+from pydantic import BaseModel, Field
 from typing_extensions import Unpack
 
 from ..client import ResearchOptions
@@ -14,6 +13,18 @@ from ..context import Style, render
 from .retriever import VectorizeRetriever
 
 __all__ = ["research_tool", "retrieval_tool"]
+
+
+class SearchInput(BaseModel):
+    """What a model fills in to search."""
+
+    query: str = Field(description="A question, or keywords", min_length=1)
+
+
+class ResearchInput(BaseModel):
+    """What a model fills in to research."""
+
+    query: str = Field(description="The question to research, with all the detail that matters", min_length=1)
 
 
 def retrieval_tool(
@@ -31,13 +42,13 @@ def retrieval_tool(
     """
     postprocessors = tuple(node_postprocessors)
 
-    def search(query: Annotated[str, "A question, or keywords"]) -> list[NodeWithScore]:
+    def search(query: str) -> list[NodeWithScore]:
         nodes = retriever.retrieve(query)
         for one in postprocessors:
             nodes = one.postprocess_nodes(nodes, QueryBundle(query))
         return nodes
 
-    async def asearch(query: Annotated[str, "A question, or keywords"]) -> list[NodeWithScore]:
+    async def asearch(query: str) -> list[NodeWithScore]:
         nodes = await retriever.aretrieve(query)
         for one in postprocessors:
             nodes = await one.apostprocess_nodes(nodes, QueryBundle(query))
@@ -50,7 +61,7 @@ def retrieval_tool(
         return written(nodes)
 
     return FunctionTool.from_defaults(
-        search, name, description, async_fn=asearch, callback=written, async_callback=awritten
+        search, name, description, async_fn=asearch, fn_schema=SearchInput, callback=written, async_callback=awritten
     )
 
 
@@ -66,10 +77,10 @@ def research_tool(
     `options` are those of the client's `deep_research`: `web_search`, `schema`, `timeout`, `poll_every`, `on_progress`.
     """
 
-    def research(query: Annotated[str, "What to research"]) -> str:
+    def research(query: str) -> str:
         return retriever.deep_research(query, **options).markdown
 
-    async def aresearch(query: Annotated[str, "What to research"]) -> str:
+    async def aresearch(query: str) -> str:
         return (await retriever.adeep_research(query, **options)).markdown
 
-    return FunctionTool.from_defaults(research, name, description, async_fn=aresearch)
+    return FunctionTool.from_defaults(research, name, description, async_fn=aresearch, fn_schema=ResearchInput)
