@@ -123,34 +123,27 @@ class Job:
 
 
 class Account:
-    """The records and files of one organization; safe to call from any thread."""
+    """The records and files of one organization, opened at their first use; safe to call from any thread."""
 
     def __init__(self, home: Path) -> None:
         self._files = home / "files"
-        self._files.mkdir(parents=True, exist_ok=True)
+        self._path = home / "account.sqlite"
         self._lock = threading.RLock()
-        path = home / "account.sqlite"
-        try:
-            self._db = _opened(path)
-        except sqlite3.DatabaseError as error:
-            aside = path.with_name(f"account-unreadable-{secrets.token_hex(4)}.sqlite")
-            path.rename(aside)
-            _log.warning("local.account_unreadable reason=%s moved_to=%s", error, aside)
-            self._db = _opened(path)
+        self._db: sqlite3.Connection | None = None
 
     def close(self) -> None:
         with self._lock:
-            self._db.close()
+            if self._db is not None:
+                self._db.close()
 
     def put(self, record: Record) -> None:
         """Keep a record, in place of the one with the same kind and id."""
         values = (type(record).__name__, record.id, record.owner, json.dumps(asdict(record)))
-        with self._lock:
-            self._db.execute(
-                "INSERT INTO records (kind, id, owner, body) VALUES (?,?,?,?)"
-                " ON CONFLICT (kind, id) DO UPDATE SET owner = excluded.owner, body = excluded.body",
-                values,
-            )
+        self._all(
+            "INSERT INTO records (kind, id, owner, body) VALUES (?,?,?,?)"
+            " ON CONFLICT (kind, id) DO UPDATE SET owner = excluded.owner, body = excluded.body",
+            values,
+        )
 
     def get(self, kind: type[R], identity: str) -> R | None:
         """The record of that kind and id."""
@@ -187,7 +180,19 @@ class Account:
 
     def _all(self, query: str, values: tuple[str, ...]) -> list[tuple[Any, ...]]:
         with self._lock:
+            if self._db is None:
+                self._db = self._open()
             return self._db.execute(query, values).fetchall()
+
+    def _open(self) -> sqlite3.Connection:
+        self._files.mkdir(parents=True, exist_ok=True)
+        try:
+            return _opened(self._path)
+        except sqlite3.DatabaseError as error:
+            aside = self._path.with_name(f"account-unreadable-{secrets.token_hex(4)}.sqlite")
+            self._path.rename(aside)
+            _log.warning("local.account_unreadable reason=%s moved_to=%s", error, aside)
+            return _opened(self._path)
 
 
 def _opened(path: Path) -> sqlite3.Connection:

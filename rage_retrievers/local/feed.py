@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -16,6 +18,7 @@ from rage_retrievers.local.snapshot import Snapshot
 from rage_retrievers.local.store import CorruptStoreError
 
 T = TypeVar("T")
+_KEPT_RUNS = 500
 
 
 class Source(Protocol):
@@ -49,8 +52,15 @@ class Feed:
         self._looking = threading.Lock()
         self._due = 0.0
         self._refused: list[tuple[str, str]] = []
-        self.heard: Callable[[Synced], None] = lambda _: None
-        """Told what each look did."""
+        self._runs: deque[Synced] = deque(maxlen=_KEPT_RUNS)
+
+    def take_runs(self) -> list[Synced]:
+        """What each look since the last call did, those that found nothing left out."""
+        taken = []
+        with contextlib.suppress(IndexError):
+            while True:
+                taken.append(self._runs.popleft())
+        return taken
 
     def hurry(self) -> None:
         """Look again at the next request."""
@@ -98,5 +108,6 @@ class Feed:
             self.collection.rebuild(str(error))
             done = self.collection.sync(scan.entries, wait=wait, progress=progress)
         self._due = self._clock() + (max(self._pause, 100 * took) if self._pause else 0)
-        self.heard(done)
+        if done:
+            self._runs.append(done)
         return done

@@ -16,7 +16,7 @@ from typing import Any
 
 from rage_retrievers.local import _paths, connectors
 from rage_retrievers.local.account import Account, Event, Job, PipelineRecord, new_id, new_pipeline_id, now
-from rage_retrievers.local.collection import Chunking, Synced
+from rage_retrievers.local.collection import Chunking
 from rage_retrievers.local.connectors import DESTINATIONS, PLATFORMS, SOURCES, UPLOAD
 from rage_retrievers.local.feed import Feed
 from rage_retrievers.local.jobs import Background
@@ -43,7 +43,7 @@ class Pipelines:
         self,
         home: Path,
         organization: str,
-        account: Callable[[], Account],
+        account: Account,
         folder: FolderPipeline | None,
         *,
         new_feed: Callable[[Path, Uploaded, Chunking], Feed],
@@ -58,11 +58,11 @@ class Pipelines:
         self._feeds: dict[str, Feed] = {}
         self._lock = threading.RLock()
         self._folder_stopped = False
-        self._untold: list[tuple[str, Synced]] = []
 
     def close(self) -> None:
-        self._tell_runs()
         with self._lock:
+            for identity in [*self._feeds, *([] if self._folder is None else [self._folder.id])]:
+                self._tell_runs(identity)
             for feed in self._feeds.values():
                 feed.close()
             self._feeds.clear()
@@ -71,7 +71,7 @@ class Pipelines:
         """A pipeline by its id; 404 when there is none."""
         if self._folder is not None and identity == self._folder.id:
             return self._of_folder(self._folder)
-        record = self._account().get(PipelineRecord, identity)
+        record = self._account.get(PipelineRecord, identity)
         if record is None or record.owner != self._organization:
             raise RefusedError(404, "Pipeline not found", f"no pipeline {identity}")
         return record
@@ -79,7 +79,7 @@ class Pipelines:
     def every(self) -> list[PipelineRecord]:
         """The folder's pipeline first, then the created ones."""
         own = [] if self._folder is None else [self._of_folder(self._folder)]
-        return [*own, *self._account().all(PipelineRecord, self._organization)]
+        return [*own, *self._account.all(PipelineRecord, self._organization)]
 
     def ready_feed(self, identity: str) -> Feed:
         """What to ask, brought up to date; 404 for an unknown pipeline, 503 for one that is not ready."""
@@ -106,8 +106,8 @@ class Pipelines:
 
     def create(self, body: Mapping[str, Any]) -> PipelineRecord:
         """Keep a new pipeline and deploy it soon; 400 naming the field that is wrong."""
-        record = _Configuration(self._account(), self._organization).read(body)
-        self._account().put(record)
+        record = _Configuration(self._account, self._organization).read(body)
+        self._account.put(record)
         self.tell(record.id, "PIPELINE_CREATED")
         self._deploy_soon(record)
         return record
@@ -117,14 +117,14 @@ class Pipelines:
         if self._folder is not None and record.id == self._folder.id:
             self._folder_stopped = stopped
         else:
-            self._account().put(replace(record, stopped=stopped))
+            self._account.put(replace(record, stopped=stopped))
         self.tell(record.id, "PIPELINE_STOPPED" if stopped else "PIPELINE_STARTED")
 
     def delete(self, record: PipelineRecord) -> None:
         """Forget a created pipeline and its index; the uploaded files stay with their connector."""
         if self._folder is not None and record.id == self._folder.id:
             raise RefusedError(403, "Forbidden", "the pipeline over the folder is built in: it cannot be deleted")
-        account = self._account()
+        account = self._account
         with self._lock:
             account.remove(PipelineRecord, record.id)
             feed = self._feeds.pop(record.id, None)
@@ -172,27 +172,22 @@ class Pipelines:
             "aiPlatforms": (PLATFORMS, [record.platform[0]]),
         }
         return self.summary(record) | {
-            key: [connectors.described(connectors.find(self._account(), family, one)) for one in identities]
+            key: [connectors.described(connectors.find(self._account, family, one)) for one in identities]
             for key, (family, identities) in named.items()
         }
 
     def tell(self, identity: str, kind: str, **summary: int | str) -> None:
         """Keep an event of a pipeline, and no more than the last few hundred."""
-        account = self._account()
+        account = self._account
         account.put(Event(new_id(), identity, kind, now(), summary))
         for old in account.all(Event, identity)[:-_KEPT_EVENTS]:
             account.remove(Event, old.id)
 
-    def synced(self, identity: str, done: Synced) -> None:
-        """Note what an indexing run did; written down later, so that no question waits for it."""
-        if done:
-            with self._lock:
-                self._untold = [*self._untold, (identity, done)][-_KEPT_EVENTS:]
-
-    def _tell_runs(self) -> None:
-        with self._lock:
-            runs, self._untold = self._untold, []
-        for identity, done in runs:
+    def _tell_runs(self, identity: str) -> None:
+        """Write down what was indexed since the last time: here, so that no question waits for it."""
+        own = self._folder is not None and identity == self._folder.id
+        feed = self._folder.feed if self._folder is not None and own else self._feeds.get(identity)
+        for done in [] if feed is None else feed.take_runs():
             counts = {"newObjects": done.added, "changedObjects": done.changed, "deletedObjects": done.removed}
             self.tell(identity, "DOCUMENTS_INDEXED", **counts)
 
@@ -201,8 +196,8 @@ class Pipelines:
         if token and not token.isdecimal():
             raise bad("nextToken", "expected one that an earlier answer gave")
         start = int(token or "0")
-        self._tell_runs()
-        kept = self._account().all(Event, identity)[::-1]
+        self._tell_runs(identity)
+        kept = self._account.all(Event, identity)[::-1]
         data = [
             {"id": one.id, "type": one.type, "timestamp": one.timestamp, "details": {}, "summary": one.summary}
             for one in kept[start : start + _PAGE]
@@ -212,8 +207,8 @@ class Pipelines:
 
     def metrics(self, identity: str) -> dict[str, Any]:
         """What each indexing run did, oldest first."""
-        self._tell_runs()
-        runs = [one for one in self._account().all(Event, identity) if one.type == "DOCUMENTS_INDEXED"]
+        self._tell_runs(identity)
+        runs = [one for one in self._account.all(Event, identity) if one.type == "DOCUMENTS_INDEXED"]
         return {
             "message": "Pipeline metrics retrieved",
             "data": [{"timestamp": one.timestamp, **one.summary} for one in runs],
@@ -245,9 +240,8 @@ class Pipelines:
             return feed
 
     def _open(self, record: PipelineRecord) -> Feed:
-        source = Uploaded(self._account(), self._organization, tuple(source for source, _ in record.sources))
+        source = Uploaded(self._account, self._organization, tuple(source for source, _ in record.sources))
         feed = self._new_feed(self._place(record), source, _chunking(record.config))
-        feed.heard = lambda done: self.synced(record.id, done)
         feed.sync()
         return feed
 
@@ -262,8 +256,8 @@ class Pipelines:
         except Exception as error:  # the pipeline's status is where a client looks
             changed = replace(record, problem=f"{type(error).__name__}: {error}"[:300])
             kind = "PIPELINE_FAILED"
-        if self._account().get(PipelineRecord, record.id) is not None:
-            self._account().put(changed)
+        if self._account.get(PipelineRecord, record.id) is not None:
+            self._account.put(changed)
             self.tell(record.id, kind)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hmac
 import logging
-import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -75,14 +74,12 @@ class LocalService:
         """Used by `open`."""
         self.organization = organization
         self.pipeline_id = pipeline_id
-        self._home = home
         self._folder = folder
         self._embedding = model
         self._reranker = reranker
         self._api_key = api_key
         self._opened = opened
-        self._lock = threading.Lock()
-        self._kept: Account | None = None
+        self._account = Account(home / "account")
         self._background = Background(executor)
 
         def new_feed(place: Path, source: Uploaded, cut: Chunking) -> Feed:
@@ -91,9 +88,6 @@ class LocalService:
         self._pipelines = Pipelines(
             home, organization, self._account, folder, new_feed=new_feed, background=self._background
         )
-        if folder is not None:
-            folder.feed.heard = lambda done: self._pipelines.synced(folder.id, done)
-            self._pipelines.synced(folder.id, opened)
 
     @classmethod
     def open(
@@ -188,9 +182,7 @@ class LocalService:
         self._pipelines.close()
         if self._folder is not None:
             self._folder.feed.close()
-        with self._lock:
-            if self._kept is not None:
-                self._kept.close()
+        self._account.close()
 
     def __enter__(self) -> LocalService:
         return self
@@ -200,17 +192,11 @@ class LocalService:
     ) -> None:
         self.close()
 
-    def _account(self) -> Account:
-        with self._lock:
-            if self._kept is None:
-                self._kept = Account(self._home / "account")
-            return self._kept
-
     def _route(self, call: Call) -> LocalResponse:
         if not call.segments or call.segments[0] not in ("v1", "api"):
             raise RefusedError(404, "Not found", "paths begin with /v1 or /api")
         if call.segments[1:2] == (uploads.PATH,) and len(call.segments) == 3:
-            done = uploads.receive(call, self._account(), call.segments[2])
+            done = uploads.receive(call, self._account, call.segments[2])
             self._pipelines.hurry()
             return done
         self._authorize(call)
@@ -235,15 +221,15 @@ class LocalService:
             case _, "pipelines":
                 return self._pipeline(call, rest)
             case _, "connectors":
-                return connectors.answer(call, self._account(), rest)
+                return connectors.answer(call, self._account, rest)
             case _, "uploads":
-                answer = uploads.answer(call, self._account(), rest)
+                answer = uploads.answer(call, self._account, rest)
                 self._pipelines.hurry()
                 return answer
             case "POST", "files" if not rest:
-                return uploads.start_for_extraction(call, self._account())
+                return uploads.start_for_extraction(call, self._account)
             case _, "extraction":
-                account = self._account()
+                account = self._account
                 return extraction.answer(call, account, Jobs(account, self._background), rest)
             case "GET", "workspaces":
                 return workspaces(rest)
@@ -274,14 +260,14 @@ class LocalService:
     def _start_research(self, call: Call, pipeline: PipelineRecord) -> LocalResponse:
         self._pipelines.ready_feed(pipeline.id)
         job = research.read_job(call.json(), pipeline.id)
-        Jobs(self._account(), self._background).start(job, self._do_research)
+        Jobs(self._account, self._background).start(job, self._do_research)
         return reply({"researchId": job.id})
 
     def _research(self, pipeline: PipelineRecord, identity: str) -> LocalResponse:
-        job = self._account().get(Job, identity)
+        job = self._account.get(Job, identity)
         if job is None or job.owner != pipeline.id:
             raise RefusedError(404, "Research not found", f"no deep research {identity}")
-        return reply(Jobs(self._account(), self._background).poll(job, self._do_research))
+        return reply(Jobs(self._account, self._background).poll(job, self._do_research))
 
     def _do_research(self, job: Job) -> dict[str, Any]:
         feed = self._pipelines.ready_feed(job.owner)
