@@ -13,6 +13,7 @@ from rich.panel import Panel
 from rich.rule import Rule
 from rich.text import Text
 
+from ..errors import ConfigurationError
 from . import options, passages, screen
 from .demo_answers import Answer, ask_langchain, ask_llama_index, need_both_frameworks
 
@@ -84,6 +85,8 @@ def _index(docs: Path | None) -> Collection:
     folder = docs if docs is not None else project_documents(cache_root(None))
     described = str(docs) if docs is not None else "this project's README.md and docs/"
     with indexed(folder) as service:
+        if not service.stats.files:
+            raise ConfigurationError(f"{described} holds no .md, .txt, .html, .pdf or .docx file that can be read.")
         return Collection(folder, described, service.stats, service.skipped)
 
 

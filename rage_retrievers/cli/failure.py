@@ -60,4 +60,7 @@ def _place(error: Exception) -> str:
 
 
 def _one_line(text: str) -> str:
-    return " ".join(text.split())
+    """The text without line breaks and without the credentials in use: a service may quote the token it refuses."""
+    from ..observability.redaction import DEFAULT_REDACTOR
+
+    return " ".join(DEFAULT_REDACTOR.credentials(text).split())

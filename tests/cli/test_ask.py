@@ -5,11 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
 
 from rage_retrievers.cli.options import metadata_filters
 from rage_retrievers.cli.passages import excerpt
 from rage_retrievers.errors import ConfigurationError
-from rage_retrievers.local import LocalServer
+from rage_retrievers.local import LocalServer, LocalService
 
 from .conftest import TOKEN, Run
 
@@ -84,6 +87,22 @@ def test_the_token_is_never_shown(run: Run, where: LocalServer) -> None:
     for words in (("bees",), ("bees", "--json"), ("bees", "--pipeline", "nobody"), ("bees", "-k", "0")):
         ended = run("ask", *words)
         assert TOKEN not in ended.out + ended.err
+
+
+def test_a_service_that_quotes_the_token_does_not_put_it_on_the_screen(run: Run, folder: Path) -> None:
+    """The service's words are shown without the token, in the line and in JSON."""
+
+    async def quote(request: Request) -> JSONResponse:
+        return JSONResponse({"error": "Bad token", "details": request.headers["authorization"]}, 401)
+
+    quoting = [Route("/v1/{rest:path}", quote, methods=["GET", "POST"])]
+    with LocalService.open(folder) as service, LocalServer(service, routes=quoting) as server:
+        where = ("--base-url", server.url, "--organization", "o", "--pipeline", "p", "--api-key", TOKEN)
+        for words in (("ask", "bees"), ("ask", "bees", "--json"), ("health",), ("load-test", "q")):
+            ended = run(*words, *where)
+            assert ended.code == 1
+            assert "Bad token" in ended.err
+            assert TOKEN not in ended.out + ended.err
 
 
 def test_an_excerpt_shows_where_the_answer_is() -> None:

@@ -68,6 +68,14 @@ def test_a_missing_framework_is_named_before_anything_is_indexed(start: Start, m
     assert f"rage-retrievers[{extra}]" in remarks
 
 
+def test_a_folder_without_documents_is_bad_input(run: Run, tmp_path: Path) -> None:
+    """Nothing is asked of a folder that holds nothing to read."""
+    (tmp_path / "photo.png").write_bytes(b"png")
+    ended = run("demo", "--docs", str(tmp_path))
+    assert (ended.code, ended.out, ended.err.count("\n")) == (2, "", 1)
+    assert "holds no .md" in ended.err
+
+
 def test_the_projects_own_documents_are_readme_and_docs(tmp_path: Path) -> None:
     """README and docs lie beside each other in the copy, and nothing else of the checkout does."""
     project = _checkout(tmp_path)
