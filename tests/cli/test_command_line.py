@@ -13,6 +13,7 @@ from rage_retrievers.cli import main
 from rage_retrievers.cli.app import app
 from rage_retrievers.cli.failure import Failure
 from rage_retrievers.errors import ConfigurationError, ConnectionFailedError
+from rage_retrievers.observability import register_secret
 
 from .conftest import TOKEN, Run
 
@@ -131,3 +132,9 @@ def test_help_loads_no_framework_and_no_model(start: Start) -> None:
     listing = f"import sys; import rage_retrievers.cli.app; print(sorted({heavy} & set(sys.modules)))"
     shown, _ = start(program=listing).communicate(timeout=60)
     assert shown == "[]\n"
+
+
+def test_a_token_in_an_error_of_ours_is_hidden() -> None:
+    """Should a message hold the token in use all the same, it does not reach the screen."""
+    register_secret(TOKEN)
+    assert TOKEN not in Failure.of(ConnectionFailedError(f"refused {TOKEN}")).line
