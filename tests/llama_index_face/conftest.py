@@ -77,6 +77,10 @@ class Scripted:
         self.status = 200
         self.before: Callable[[], Awaitable[object]] | None = None
         """Awaited before each async answer."""
+        self.failures = 0
+        """How many of the next requests get a 503."""
+        self.respond: Callable[[WireRequest], WireResponse] | None = None
+        """Answers in place of the documents."""
 
     @property
     def bodies(self) -> list[dict[str, Any]]:
@@ -95,6 +99,11 @@ class Scripted:
 
     def _answer(self, request: WireRequest) -> WireResponse:
         self.requests.append(request)
+        if self.respond is not None:
+            return self.respond(request)
+        if self.failures:
+            self.failures -= 1
+            return WireResponse(503, {}, b"{}")
         return WireResponse(self.status, {"content-type": "application/json"}, json.dumps(self.answer).encode())
 
     def _engine(self) -> Any:
