@@ -12,9 +12,9 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic import SecretStr
 
-from . import __version__
 from ._endpoint import ENVIRONMENTS, Address
 from ._flow import Flow, as_ask
+from ._version import __version__
 from .engines import Engines, embedded, engines_named
 from .errors import ConfigurationError, RageError
 from .models import Target

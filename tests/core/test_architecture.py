@@ -13,7 +13,7 @@ import rage_retrievers
 ROOT = Path(rage_retrievers.__file__).parent
 PACKAGE = "rage_retrievers"
 
-CORE = {"errors", "models", "_flow", "_json"}
+CORE = {"errors", "models", "_flow", "_json", "_version"}
 EVENTS = {"observability.events"}
 LAZY = {"observability.redaction"}
 LIGHT = {"observability.correlation", "observability.secrets"}
@@ -24,6 +24,7 @@ BELOW_FACES = BELOW_CLIENT | CLIENT | {"_face", "filters", "scope", "context", "
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "_flow": set(),
+    "_version": set(),
     "_json": {"errors"},
     "models": {"errors", "_html"},
     "_html": set(),
@@ -38,7 +39,7 @@ ALLOWED: dict[str, set[str]] = {
     "filters": CORE,
     "scope": CORE | {"filters"},
     "context": CORE | {"context"},
-    "_connection": BELOW_CLIENT | {"local", "__init__"},
+    "_connection": BELOW_CLIENT | {"local"},
     "_listeners": CORE | {"observability", "settings", "scope"},
     "_calls": BELOW_CLIENT | {"_connection", "_listeners"} | LAZY,
     "client": BELOW_CLIENT | {"_connection", "_calls"},
