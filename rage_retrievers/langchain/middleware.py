@@ -42,7 +42,13 @@ class VectorizeState(AgentState[Any]):
     vectorize_documents: NotRequired[Annotated[list[Document], OmitFromInput]]
 
 
-class VectorizeContextMiddleware(AgentMiddleware[Any, Any, Any]):
+if TYPE_CHECKING:
+    _Middleware = AgentMiddleware[Any, Any, Any]
+else:
+    _Middleware = AgentMiddleware  # how many parameters it has depends on the version
+
+
+class VectorizeContextMiddleware(_Middleware):
     """Retrieves for the last human message, once per turn, and shows the passages to the model with that message.
 
     The stored messages stay as they were said; the documents of the turn are in the state under `vectorize_documents`,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
@@ -178,6 +178,35 @@ class VectorizeRetriever(BaseRetriever):
         check_call(options)
         return await super().abatch(inputs, self._bounded(config), return_exceptions=return_exceptions, **options)
 
+    @override
+    def batch_as_completed(  # type: ignore[override]  # as in invoke
+        self,
+        inputs: Sequence[str],
+        config: RunnableConfig | Sequence[RunnableConfig] | None = None,
+        *,
+        return_exceptions: bool = False,
+        **options: Unpack[CallOptions],
+    ) -> Iterator[tuple[int, list[Document] | Exception]]:
+        """(place, passages) of each question as its answer comes; see `batch`."""
+        check_call(options)
+        ask: Any = super().batch_as_completed
+        yield from ask(inputs, self._bounded(config), return_exceptions=return_exceptions, **options)
+
+    @override
+    async def abatch_as_completed(  # type: ignore[override]  # as in invoke
+        self,
+        inputs: Sequence[str],
+        config: RunnableConfig | Sequence[RunnableConfig] | None = None,
+        *,
+        return_exceptions: bool = False,
+        **options: Unpack[CallOptions],
+    ) -> AsyncIterator[tuple[int, list[Document] | Exception]]:
+        """See `batch_as_completed`."""
+        check_call(options)
+        ask: Any = super().abatch_as_completed
+        async for found in ask(inputs, self._bounded(config), return_exceptions=return_exceptions, **options):
+            yield found
+
     def retrieve(self, question: str, **options: Unpack[CallOptions]) -> Retrieval:
         """The whole answer: scores of the list, attempts and elapsed time beside the documents. Calls no callbacks."""
         check_call(options)
@@ -256,13 +285,14 @@ class VectorizeRetriever(BaseRetriever):
             self.__dict__["link"] = link
         return link
 
-    def _bounded(self, config: RunnableConfig | list[RunnableConfig] | None) -> Any:
+    def _bounded(self, config: RunnableConfig | Sequence[RunnableConfig] | None) -> Any:
         """The config with a bound on concurrency; LangChain's own is the number of CPUs, or none at all."""
-        first = config[0] if isinstance(config, list) and config else config
-        if isinstance(first, list) or (first and first.get("max_concurrency") is not None):
+        if isinstance(config, Sequence):
+            # LangChain goes by the first one.
+            return [self._bounded(config[0]), *config[1:]] if config else config
+        if config and config.get("max_concurrency") is not None:
             return config
-        bounded = {**(first or {}), "max_concurrency": self._linked().at_once}
-        return [bounded, *config[1:]] if isinstance(config, list) else bounded
+        return {**(config or {}), "max_concurrency": self._linked().at_once}
 
     # Tracing
 

@@ -138,6 +138,38 @@ def test_a_batch_shares_one_retry_budget(service: Recorder, world: str) -> None:
     assert 50 <= len(service.requests) < 80
 
 
+@pytest.mark.parametrize("world", ["sync", "async"])
+def test_answers_as_they_come(service: Recorder, world: str) -> None:
+    """`batch_as_completed` and its twin are bounded as `batch` is, and tell the place of each answer."""
+    service.answer = Gate(64) if world == "sync" else echo
+    retriever = service.retriever()
+    questions = [f"q{number}" for number in range(64)]
+
+    async def collect() -> list[Any]:
+        return [found async for found in retriever.abatch_as_completed(questions, k=2)]
+
+    found: list[Any] = list(retriever.batch_as_completed(questions, k=2)) if world == "sync" else asyncio.run(collect())
+    assert {place: answer[0].page_content for place, answer in found} == dict(enumerate(questions))
+    assert service.body["numResults"] == 2
+
+
+def test_unknown_keyword_in_streams(service: Recorder) -> None:
+    """Every other way to call refuses an unknown keyword, too."""
+    retriever: Any = service.retriever()
+
+    async def drain(found: Any) -> None:
+        async for _ in found:
+            pass
+
+    for call in (retriever.stream, lambda _, **more: retriever.batch_as_completed(["q"], **more)):
+        with pytest.raises(TypeError, match="filter"):
+            list(call("q", filter=1))
+    for acall in (retriever.astream, lambda _, **more: retriever.abatch_as_completed(["q"], **more)):
+        with pytest.raises(TypeError, match="filter"):
+            asyncio.run(drain(acall("q", filter=1)))
+    assert service.requests == []
+
+
 def test_empty_batch(service: Recorder) -> None:
     """No questions, no requests."""
     assert service.retriever().batch([]) == []

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -344,6 +346,19 @@ def test_middleware_is_bound_by_the_scope(run: Run, service: Recorder) -> None:
     with scope(filters=F("tenant") == "acme", locked=True):
         run(agent, asked("What is the plan?"))
     assert service.body["metadata-filters"] == [{"tenant": ["acme"]}]
+
+
+def test_middleware_without_langchain_says_what_to_install() -> None:
+    """The retriever and the tool need langchain-core alone; the middleware names what it needs."""
+    code = (
+        "import importlib.util as u; real = u.find_spec\n"
+        "u.find_spec = lambda name, *a: None if name == 'langchain' else real(name, *a)\n"
+        "from rage_retrievers.langchain import VectorizeRetriever, create_vectorize_tool, create_research_tool\n"
+        "import sys; assert 'langchain' not in sys.modules and 'langgraph' not in sys.modules\n"
+        "try:\n from rage_retrievers.langchain import VectorizeContextMiddleware\nexcept ImportError as e: print(e)"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60).stdout
+    assert 'pip install "langchain' in said
 
 
 # Deep research
