@@ -57,7 +57,7 @@ class WordVectors:
         # Widening half floats is what takes the time, so many texts widen the whole table once.
         table = self._table if len(texts) < _FEW_TEXTS else self._table.astype(np.float32)
         vectors = np.zeros((len(texts), table.shape[1]), dtype=np.float32)
-        for row, ids in enumerate(self._tokens(texts)):
+        for row, ids in enumerate(self._tokens([text.split() for text in texts])):
             if ids:
                 vectors[row] = table[ids].astype(np.float32, copy=False).sum(axis=0)
         return unit(vectors)
@@ -66,20 +66,19 @@ class WordVectors:
         row: Vectors = self.passages([text])[0]
         return row
 
-    def _tokens(self, texts: Sequence[str]) -> Iterator[list[int]]:
-        """The token ids of each text. No token of this vocabulary spans a space, so words are encoded once each."""
-        split = [text.split() for text in texts]
+    def _tokens(self, texts: list[list[str]]) -> Iterator[list[int]]:
+        """The token ids of each text. No token of this vocabulary spans a space, so a word is encoded only once."""
         known = self._known
-        fresh = {word for words in split for word in words if word not in known}
-        if len(known) + len(fresh) > _KNOWN_WORDS:
-            # A new dictionary, for another thread may be reading from the old one.
-            fresh = {word for words in split for word in words}
-            known = self._known = {}
-        if fresh:
-            encoded = self._tokenizer.encode_batch_fast(list(fresh), add_special_tokens=False)
-            known.update(zip(fresh, (encoding.ids for encoding in encoded), strict=True))
-        for words in split:
-            yield list(chain.from_iterable(map(known.__getitem__, words)))
+        new = list({word for words in texts for word in words if word not in known})
+        encoded = self._tokenizer.encode_batch_fast(new, add_special_tokens=False) if new else []
+        learnt = dict(zip(new, (encoding.ids for encoding in encoded), strict=True))
+        if len(known) < _KNOWN_WORDS:
+            known.update(learnt)
+        for words in texts:
+            try:
+                yield list(chain.from_iterable(map(known.__getitem__, words)))
+            except KeyError:
+                yield list(chain.from_iterable(learnt[word] if word in learnt else known[word] for word in words))
 
 
 class Injected:
