@@ -16,9 +16,7 @@ from pydantic import BaseModel, Field
 from typing_extensions import TypedDict, Unpack, override
 
 from .._calls import ResearchPlan
-from ..errors import ConfigurationError
 from ..models import Research, ResearchEvent
-from ..scope import current_scope
 from .retriever import VectorizeRetriever
 
 Progress: TypeAlias = ResearchEvent | Research
@@ -121,16 +119,8 @@ class VectorizeResearch(RunnableSerializable[str, Progress]):
 
     def _where(self) -> tuple[Any, dict[str, Any]]:
         """The link, and the ids that the scope sets."""
-        asked = self.retriever.asked()
-        if asked.get("metadata_filters") or (asked.get("advanced_query") or {}).get("filters"):
-            raise ConfigurationError(
-                "A deep research cannot be filtered, and filters hold here; use a pipeline that holds only what may be "
-                "read, and a retriever without filters."
-            )
-        bounds = current_scope().values
-        address = {name: bounds[name] for name in ("organization", "pipeline_id") if name in bounds}
         link = self.retriever._linked()
-        link.check_named(address)
+        address = link.research_address(self.retriever.asked())
         return link, address
 
     def _steps(self, question: str, asked: Mapping[str, Any]) -> Iterator[Progress]:

@@ -86,6 +86,7 @@ def _node(document: Document) -> TextNode:
 _SCORES = frozenset({"relevancy", "similarity"})
 _PLUMBING = frozenset(Document.model_fields) - {"source_display_name"} | {"index"}
 """Ids, paths and the nested `metadata`, whose keys are there flat: nothing a model could answer from."""
+_RESERVED = _PLUMBING | _SCORES
 
 
 def _metadata(document: Document) -> dict[str, Any]:
@@ -96,6 +97,5 @@ def _metadata(document: Document) -> dict[str, Any]:
     found = {name: value for name, value in document.fields().items() if name not in _SCORES}
     own = found.get("metadata")
     if isinstance(own, Mapping):
-        reserved = {*_PLUMBING, *_SCORES, *found}
-        found.update({str(name): value for name, value in own.items() if name not in reserved})
+        found.update({name: value for name, value in own.items() if name not in found and name not in _RESERVED})
     return found

@@ -59,6 +59,16 @@ def evaluated(filters: MetadataFilters, row: dict[str, Any]) -> bool:
     return build_metadata_filter_fn(lambda _: known, MetadataFilters(filters=flat, condition=filters.condition))("id")
 
 
+def knows_not() -> bool:
+    """Whether the installed evaluator is of the versions that define `not`, and `!=` for a missing field."""
+    absent = MetadataFilters(filters=[MetadataFilter(key="k", value=1)], condition=FilterCondition.NOT)
+    try:
+        return build_metadata_filter_fn(lambda _: {}, absent)("id")
+    except ValueError:
+        return False
+
+
+@pytest.mark.skipif(not knows_not(), reason="this llama-index-core defines less than what is promised")
 @given(nested, st.lists(rows, min_size=1, max_size=6))
 def test_the_service_is_asked_what_llama_index_means(filters: MetadataFilters, table: list[dict[str, Any]]) -> None:
     """Every operator and condition, nested: the rows that the wire filters admit are those the evaluator does."""

@@ -209,6 +209,7 @@ async def test_handlers_hear_the_facts_of_each_retrieval(scripted: Scripted, hea
 
 def test_handlers_hear_of_retries_and_of_the_cache(scripted: Scripted, heard: Heard) -> None:
     """attempts counts every request; an answer from the cache needs none."""
+    pytest.importorskip("cachetools")
     pipeline = default_pipeline().with_policies(Retry(attempts=2, base=0.001), Cache(ttl=60))
     retriever = scripted.retriever(resilience=pipeline)
     scripted.failures = 1
