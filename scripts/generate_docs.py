@@ -1,109 +1,71 @@
-"""Write what is generated from the code: `docs/configuration.md` and `.env.example`. Run by `make generate`."""
+"""Write what is generated from the code: `docs/configuration.md`, `.env.example`, and the regions of pages between
+
+    <!-- generated: NAME -->
+    <!-- end of generated -->
+
+Run by `make generate`; `--check` only says what is out of date.
+"""
 
 from __future__ import annotations
 
+import re
 import sys
-import types
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from pydantic.fields import FieldInfo
+sys.path.insert(0, str(Path(__file__).parent))
 
-from rage_retrievers.settings import PROFILES, documented
+from generated import observability, policies, settings  # the line above makes them importable
 
 ROOT = Path(__file__).parents[1]
 
+PAGES: dict[str, Callable[[], str]] = {
+    "docs/configuration.md": settings.configuration,
+    ".env.example": settings.environment,
+}
+"""Whole files."""
 
-def kind(annotation: Any) -> str:
-    """The type of a setting in a reader's words."""
-    if get_origin(annotation) is Literal:
-        return ", ".join(f"`{value}`" for value in get_args(annotation))
-    if get_origin(annotation) in (Union, types.UnionType):
-        return " or ".join(kind(part) for part in get_args(annotation) if part is not type(None))
-    if get_origin(annotation) is Annotated:
-        return kind(get_args(annotation)[0])
-    names = {bool: "true or false", int: "whole number", float: "number", str: "text"}
-    return names.get(annotation, "secret text" if annotation.__name__ == "SecretStr" else annotation.__name__)
+REGIONS: dict[str, Callable[[str], str]] = {
+    "defaults": policies.defaults,
+    "records": policies.records,
+    "events": observability.events,
+    "metrics": observability.metrics,
+    "labels": observability.labels,
+    "attributes": observability.attributes,
+    "audit": observability.audit,
+    "secrets": observability.redaction,
+    "advice": observability.advice,
+    "errors": observability.errors,
+}
+"""Parts of pages, by the first word of their name; the rest of the name is the argument."""
 
-
-def bounds(field: FieldInfo) -> str:
-    """What the field's constraints allow, in symbols."""
-    words = {"Ge": "≥", "Gt": ">", "Le": "≤", "Lt": "<"}
-    found = []
-    for rule in field.metadata:
-        for name, symbol in words.items():
-            limit = getattr(rule, name.lower(), None)
-            if type(rule).__name__ == name and limit is not None:
-                found.append(f"{symbol} {limit:g}")
-    return " ".join(found)
+_REGION = re.compile(r"(<!-- generated: (\w+) ?(.*?) -->\n).*?(<!-- end of generated -->)", re.DOTALL)
 
 
-def shown(value: Any) -> str:
-    """A default as it would be written in the environment."""
-    return "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+def filled(page: str) -> str:
+    """The page with its regions as they are today."""
+    return _REGION.sub(lambda found: f"{found[1]}\n{REGIONS[found[2]](found[3])}\n\n{found[4]}", page)
 
 
-def configuration() -> str:
-    """The configuration page."""
-    rows = []
-    for name, variables, field in documented():
-        allowed = " ".join(part for part in (kind(field.annotation), bounds(field)) if part)
-        default = f"`{shown(field.default)}`" if shown(field.default) else "none"
-        more = ", ".join(f"`{variable}`" for variable in variables[1:])
-        said = f"{field.description}." + (f" Also read: {more}." if more else "")
-        rows.append(f"| `{variables[0]}` | `{name}` | {allowed} | {default} | {said} |")
-    profiles = [
-        f"| `{name}` | {', '.join(f'`{key} = {shown(value)}`' for key, value in values.items())} |"
-        for name, values in PROFILES.items()
-    ]
-    return "\n".join(
-        [
-            "# Configuration",
-            "",
-            "<!-- Generated from rage_retrievers/settings.py by `make generate`. -->",
-            "",
-            "What is nearer wins: an argument of a call, an argument of the constructor, an environment variable,",
-            "`.env` in the working directory, a profile, the default. An empty variable counts as not set. A wrong",
-            "value is a `ConfigurationError` of one line. `rage validate-config` shows what is in force, and why.",
-            "",
-            "| variable | setting | value | default | what it does |",
-            "|---|---|---|---|---|",
-            *rows,
-            "",
-            "## Profiles",
-            "",
-            "`RAGE_CONFIG_PROFILE` names a set of defaults; whatever is given elsewhere wins over it.",
-            "",
-            "| profile | sets |",
-            "|---|---|",
-            *profiles,
-            "",
-        ]
-    )
-
-
-def environment() -> str:
-    """`.env.example`: every variable, commented out, with its default."""
-    lines = [
-        "# Generated from rage_retrievers/settings.py by `make generate`. Copy to .env and uncomment what you set."
-    ]
-    for _, variables, field in documented():
-        lines += ["", f"# {field.description}.", f"# {variables[0]}={shown(field.default)}"]
-    return "\n".join([*lines, ""])
-
-
-PAGES = {"docs/configuration.md": configuration, ".env.example": environment}
+def wanted() -> dict[Path, str]:
+    """Every generated file, and what it should hold."""
+    found = {ROOT / name: make() for name, make in PAGES.items()}
+    for path in sorted((ROOT / "docs").rglob("*.md")):
+        page = path.read_text(encoding="utf-8")
+        if "<!-- generated: " in page:
+            found[path] = filled(page)
+    return found
 
 
 def main() -> int:
-    """Write the pages; with `--check`, only say which are out of date."""
-    stale = [name for name, make in PAGES.items() if not _same(ROOT / name, make())]
-    if "--check" in sys.argv:
-        print("\n".join(f"{name} is out of date: run make generate" for name in stale))
-        return len(stale)
-    for name in stale:
-        (ROOT / name).write_text(PAGES[name](), encoding="utf-8")
-    return 0
+    """Write what is out of date; with `--check`, only name it."""
+    stale = {path: text for path, text in wanted().items() if not _same(path, text)}
+    for path, text in stale.items():
+        if "--check" in sys.argv:
+            print(f"{path.relative_to(ROOT)} is out of date: run make generate")
+        else:
+            path.write_text(text, encoding="utf-8")
+    return len(stale) if "--check" in sys.argv else 0
 
 
 def _same(path: Path, text: str) -> bool:

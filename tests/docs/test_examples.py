@@ -1,28 +1,47 @@
-"""Every Python block in the README and the documentation runs as it is written, in the order of its page."""
+"""Every Python block in the README and the documentation runs as it is written, in the order of its page.
+
+A `text` block that follows a Python block is what it prints; ids, instants and durations may differ.
+"""
 
 from __future__ import annotations
 
+import logging
 import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+_BLOCK = re.compile(r"^```python\n(.*?)^```\n(?:\n```text\n(.*?)^```)?", re.MULTILINE | re.DOTALL)
 
 
-def blocks(page: Path) -> list[tuple[int, str]]:
-    """(line, code) of each Python block of a page."""
+class Block(NamedTuple):
+    """A block of code: where it begins, and what it prints where the page says so."""
+
+    line: int
+    code: str
+    output: str | None
+
+
+def named(page: Path) -> str:
+    """The page's path below the checkout."""
+    return page.relative_to(ROOT).as_posix()
+
+
+def blocks(page: Path) -> list[Block]:
+    """Each Python block of a page."""
     text = page.read_text()
-    found = re.finditer(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-    return [(text.count("\n", 0, match.start(1)), match.group(1)) for match in found]
+    return [Block(text.count("\n", 0, found.start(1)), found[1], found[2]) for found in _BLOCK.finditer(text)]
 
 
 @pytest.fixture
-def checkout(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def checkout(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the documents that the examples ask, and a cache that the examples share."""
     cache = tmp_path_factory.getbasetemp() / "examples-cache"
     monkeypatch.setenv("RAGE_CACHE_DIR", str(cache))
@@ -33,17 +52,40 @@ def checkout(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tmp_path_factory: 
     return work
 
 
+@pytest.fixture
+def _logging_as_before() -> Iterator[None]:
+    """Examples may configure logging; the next test finds it as it was."""
+    loggers = [logging.getLogger(name) for name in ("rage_retrievers", "rage_retrievers.audit")]
+    before = [(logger.handlers[:], logger.level, logger.propagate) for logger in loggers]
+    yield
+    for logger, (handlers, level, propagate) in zip(loggers, before, strict=True):
+        logger.handlers[:], logger.propagate = handlers, propagate
+        logger.setLevel(level)
+
+
 @pytest.mark.filterwarnings("default")
-@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)], ids=lambda page: page.name)
-def test_documented_code_runs(page: Path, checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Nothing that is shown to a reader fails when it is pasted into a file and run."""
+@pytest.mark.usefixtures("_logging_as_before", "checkout")
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)], ids=named)
+def test_documented_code_runs(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing that is shown to a reader fails when it is pasted into a file and run, and it prints what is shown."""
     names: dict[str, object] = {"__name__": "__main__"}
-    for line, code in blocks(page):
+    for line, code, output in blocks(page):
+        capsys.readouterr()
         # The line numbers of the page, so that a failure points at it.
         exec(compile("\n" * line + code, str(page), "exec", dont_inherit=True), names)
+        if output is not None:
+            assert settled(capsys.readouterr().out) == settled(output), f"{named(page)}:{line}"
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def settled(output: str) -> list[str]:
+    """The lines without what another machine or another minute would change: ids, instants and durations."""
+    plain = re.sub(r"\b[0-9a-f]{16,}\b", "ID", output.strip())
+    plain = re.sub(r"\d{4}-\d\d-\d\d[T ][\d:.,]+Z?", "TIME", plain)
+    plain = re.sub(r"(elapsed_ms|age_ms|pause_ms)(\"?[=:] ?)\d+\.\d+", r"\1\2MS", plain)
+    return re.sub(r"\d[\d,]*\.\d+ (m?s)\b", r"N \1", plain).splitlines()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
 def test_links_between_pages_lead_somewhere(page: Path) -> None:
     """A relative link names a file that exists."""
     links = re.findall(r"\]\((?!https?://|#)([^)#\s]+)", re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL))
@@ -51,8 +93,8 @@ def test_links_between_pages_lead_somewhere(page: Path) -> None:
 
 
 def test_generated_pages_are_up_to_date() -> None:
-    """The configuration page and .env.example say what the settings are today."""
+    """What the pages say of settings, defaults, records, metrics and spans is what the code says today."""
     done = subprocess.run(
         [sys.executable, ROOT / "scripts" / "generate_docs.py", "--check"], capture_output=True, text=True, check=False
     )
-    assert (done.returncode, done.stdout.strip()) == (0, "")
+    assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "", "")
