@@ -68,18 +68,37 @@ class BlockingWorld(_RealClock):
                 raise TypeError(f"{effect!r} is no effect")
 
     def _race(self, race: Race) -> tuple[int, Any]:
-        """Each flow in a thread of its own. A loser ends by itself, within its own deadline."""
+        """Each flow in a thread of its own. A loser ends with the effect it is at, and begins no other."""
+        runner = _Runner(self)
         pool = ThreadPoolExecutor(2, thread_name_prefix="rage-hedge")
         try:
-            first = pool.submit(contextvars.copy_context().run, drive, race.first, self)
-            runners: list[Future[Any]] = [first]
+            runners = [pool.submit(contextvars.copy_context().run, drive, race.first, runner)]
             wait(runners, race.delay)
-            second = None if first.done() else race.second()
+            second = None if runners[0].done() else race.second()
             if second is not None:
-                runners.append(pool.submit(contextvars.copy_context().run, drive, second, self))
+                runners.append(pool.submit(contextvars.copy_context().run, drive, second, runner))
             return _winner(runners, lambda pending: wait(pending, return_when=FIRST_COMPLETED).done)
         finally:
+            runner.decided.set()
             pool.shutdown(wait=False)
+
+
+class _LostError(BaseException):
+    """Thrown into a flow that lost its race; no policy takes it for a failure of the service."""
+
+
+class _Runner(_RealClock):
+    """A blocking world for one race: it performs nothing more once the race is decided."""
+
+    def __init__(self, world: BlockingWorld) -> None:
+        self._world = world
+        self.decided = threading.Event()
+
+    def perform(self, effect: Effect) -> Any:
+        """Perform the effect, unless the race is decided."""
+        if self.decided.is_set():
+            raise _LostError
+        return self._world.perform(effect)
 
 
 def _winner(runners: list[Future[Any]], next_done: Any) -> tuple[int, Any]:

@@ -126,7 +126,8 @@ class HttpxEngine:
         """One request, one whole answer."""
         deadline = time.monotonic() + timeout
         lane, kept = self._lanes.take(host_of(request.url))
-        response = self._through(lane, request, deadline, max_bytes, kept=kept and request.repeatable)
+        kept = kept and request.repeatable and _is_connected(lane.transport)
+        response = self._through(lane, request, deadline, max_bytes, kept=kept)
         if response is None:
             response = self._through(self._lanes.open(), request, deadline, max_bytes, kept=False)
             assert response is not None  # only a kept connection may turn out to have ended
@@ -220,7 +221,8 @@ class AsyncHttpxEngine:
         deadline = time.monotonic() + timeout
         lanes = _ASYNC_LANES.here()
         transport, kept = lanes.take(host_of(request.url))
-        response = await self._through(lanes, transport, request, deadline, max_bytes, kept=kept and request.repeatable)
+        kept = kept and request.repeatable and _is_connected(transport)
+        response = await self._through(lanes, transport, request, deadline, max_bytes, kept=kept)
         if response is None:
             response = await self._through(lanes, lanes.open(), request, deadline, max_bytes, kept=False)
             assert response is not None  # only a kept connection may turn out to have ended
@@ -285,6 +287,11 @@ async def _acollect(stream: httpx.AsyncByteStream, max_bytes: int) -> bytes:
             raise too_large(max_bytes)
         parts.append(chunk)
     return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _is_connected(transport: httpx.HTTPTransport | httpx.AsyncHTTPTransport) -> bool:
+    """Whether the lane's connection will be used; one that is known to have ended is replaced by httpcore itself."""
+    return any(not connection.has_expired() for connection in transport._pool.connections)
 
 
 def _has_leftovers(transport: httpx.HTTPTransport | httpx.AsyncHTTPTransport) -> bool:

@@ -16,11 +16,15 @@ from rage_retrievers import (
     AsyncVectorizeClient,
     ConfigurationError,
     ConnectionFailedError,
+    Deadline,
+    Hedge,
+    Pipeline,
     Retrieval,
+    Retry,
     StatusError,
     VectorizeClient,
 )
-from rage_retrievers.testing import FaultServer, answer, delay, refused_url, status
+from rage_retrievers.testing import Fault, FaultServer, answer, delay, refused_url, status
 
 OPTIONS: dict[str, Any] = {"api_key": "planted-token", "organization": "org-1", "pipeline_id": "aip-1"}
 
@@ -200,3 +204,19 @@ def test_an_unreadable_folder_is_named_at_once(tmp_path: Path) -> None:
     """A folder that does not exist is a ConfigurationError when the client is made."""
     with pytest.raises(ConfigurationError, match="does not exist"):
         VectorizeClient(base_url=f"local:{tmp_path / 'nowhere'}")
+
+
+def test_the_loser_of_a_race_sends_nothing_more() -> None:
+    """In blocking code a hedged call's loser, failing late, is not retried once the winner has answered."""
+
+    def script(index: int) -> Fault:
+        return delay(0.3, status(503)) if index == 0 else answer()
+
+    resilience = Pipeline([Deadline(5.0), Hedge(delay=0.02, budget=1.0), Retry(attempts=3, base=0.01)])
+    with FaultServer(script) as server:
+        client = VectorizeClient(base_url=server.url, resilience=resilience, **OPTIONS)
+        assert len(client.retrieve("What?")) == 5
+        for thread in threading.enumerate():
+            if thread.name.startswith("rage-hedge"):
+                thread.join(timeout=5)
+        assert len(server.requests) == 2
