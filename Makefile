@@ -3,8 +3,9 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 DOCS   ?=
 Q      ?=
+LIVE   ?=
 
-.PHONY: demo test lint types unit clean generate
+.PHONY: cassettes notebooks demo test lint types unit clean generate
 
 # The demo's stamp and the tests' stamp are two, so that the demo installs no test tools.
 $(VENV)/.demo: pyproject.toml constraints.txt
@@ -37,3 +38,7 @@ clean:
 
 generate: $(VENV)/.dev
 	$(BIN)/python scripts/generate_docs.py
+
+# With LIVE=1 against the real service, which needs VECTORIZE_API_KEY, VECTORIZE_ORGANIZATION_ID, VECTORIZE_PIPELINE_ID.
+cassettes: $(VENV)/.dev
+	$(BIN)/python scripts/record_cassettes.py $(if $(LIVE),--live)
