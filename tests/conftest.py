@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from rage_retrievers.observability.secrets import secrets_in_use
 from rage_retrievers.resilience.pipeline import shared_homes
 
 # How long an example takes on a busy machine says nothing of the property it is an example of.
@@ -50,6 +51,12 @@ def _clean_slate(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[No
     # A .env of the working directory is read, so tests work in an empty one.
     (tmp_path / "cwd").mkdir()
     monkeypatch.chdir(tmp_path / "cwd")
-    shared_homes._homes.clear()
+    _forget()
     yield
+    _forget()
+
+
+def _forget() -> None:
     shared_homes._homes.clear()
+    secrets_in_use._values.clear()
+    secrets_in_use._forms = ()
