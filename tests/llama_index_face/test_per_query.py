@@ -14,6 +14,7 @@ from llama_index.core.agent.workflow import ReActAgent
 from llama_index.core.base.llms.types import ChatMessage, CompletionResponse, LLMMetadata, MessageRole
 from llama_index.core.chat_engine import CondensePlusContextChatEngine, ContextChatEngine
 from llama_index.core.llms import CustomLLM, MockLLM
+from llama_index.core.memory import ChatMemoryBuffer
 from llama_index.core.query_engine import (
     CitationQueryEngine,
     RetrieverQueryEngine,
@@ -107,11 +108,14 @@ def _citations(retriever: VectorizeRetriever) -> CitationQueryEngine:
 
 def _condensing(retriever: VectorizeRetriever) -> CondensePlusContextChatEngine:
     past = [ChatMessage("Hello", role=MessageRole.USER), ChatMessage("Hi", role=MessageRole.ASSISTANT)]
-    return CondensePlusContextChatEngine.from_defaults(retriever, llm=MockLLM(), chat_history=past)
+    # A memory of one's own: LlamaIndex makes its default one by blocking the loop.
+    memory = ChatMemoryBuffer.from_defaults(chat_history=past, token_limit=4000)
+    return CondensePlusContextChatEngine.from_defaults(retriever, llm=MockLLM(), memory=memory)
 
 
 def _talking(retriever: VectorizeRetriever) -> ContextChatEngine:
-    return ContextChatEngine.from_defaults(retriever, llm=MockLLM())
+    memory = ChatMemoryBuffer.from_defaults(token_limit=4000)
+    return ContextChatEngine.from_defaults(retriever, llm=MockLLM(), memory=memory)
 
 
 def _retriever_tool(retriever: VectorizeRetriever) -> RetrieverTool:
@@ -150,11 +154,12 @@ def test_a_scope_reaches_the_retriever_in_blocking_code(scripted: Scripted, name
 @pytest.mark.parametrize("name", ENGINES)
 async def test_a_scope_reaches_the_retriever_in_asyncio(scripted: Scripted, name: str) -> None:
     """The same, awaited, without one blocking call."""
-    ENGINES[name][0](scripted.retriever())  # what LlamaIndex loads from disk once is loaded now
+    retriever = scripted.retriever()
+    ENGINES[name][0](retriever)  # what LlamaIndex loads from disk once is loaded now
     scripted.requests.clear()
     with blockbuster_ctx():
         async with scope(filters=F("tenant") == "t-1", locked=True, similarity_top_k=2):
-            await ENGINES[name][1](scripted.retriever())
+            await ENGINES[name][1](retriever)
     assert scripted.bodies
     assert {(str(body["metadata-filters"]), body["numResults"]) for body in scripted.bodies} == {(str(LOCKED), 2)}
 
