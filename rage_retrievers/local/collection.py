@@ -28,7 +28,7 @@ from rage_retrievers.local.snapshot import Snapshot
 from rage_retrievers.local.store import CorruptStoreError, NewDocument, Store
 from rage_retrievers.local.text_index import CorruptIndexError, TextIndex, discard
 
-FORMAT = "1"
+FORMAT = "2"
 _BATCH_PASSAGES = 512
 _log = logging.getLogger("rage_retrievers.local")
 

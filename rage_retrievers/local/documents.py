@@ -10,17 +10,22 @@ import logging
 import re
 import time
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import PurePath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
 from rage_retrievers.local import front_matter
 
+if TYPE_CHECKING:
+    from bs4 import BeautifulSoup, Tag
+    from bs4.element import NavigableString
+
 MAX_FILE_BYTES = 64 * 1024 * 1024
 MAX_TEXT_CHARACTERS = 20_000_000
 MAX_UNPACKED_BYTES = 128 * 1024 * 1024
+MAX_TAGS = 500_000
 MAX_PDF_PAGES = 5_000
 MAX_PDF_SECONDS = 60.0
 
@@ -98,15 +103,23 @@ def _markdown(data: bytes) -> Reading:
 
 
 _DROPPED = ["script", "style", "nav", "header", "footer", "aside", "noscript", "template", "svg", "iframe"]
-_BLOCKS = """
-    address article blockquote br dd div dl dt figcaption figure h1 h2 h3 h4 h5 h6 hr li main ol p pre section table
-    tr ul
-""".split()  # noqa: SIM905  # readable as a list of words
+_BLOCKS = frozenset(
+    """
+    address article blockquote body dd div dl dt figcaption figure h1 h2 h3 h4 h5 h6 li main ol p pre section table td
+    th tr ul
+    """.split()  # noqa: SIM905  # readable as a list of words
+)
+_PARAGRAPHS = frozenset({"p", "pre", "blockquote", "h1", "h2", "h3", "h4", "h5", "h6"})
+_BREAK = "\x1e"
+# A page may nest as deep as it is long; beyond this a string counts as standing in a block of its own.
+_MAX_CLIMB = 32
 
 
 def _html(data: bytes) -> Reading:
     from bs4 import BeautifulSoup
 
+    if data.count(b"<") > MAX_TAGS:
+        raise UnreadableDocumentError(f"more than {MAX_TAGS:,} tags")
     soup = BeautifulSoup(data, "html.parser")
     facts: dict[str, Any] = {}
     if soup.title is not None and soup.title.get_text(strip=True):
@@ -117,14 +130,45 @@ def _html(data: bytes) -> Reading:
             facts[name] = str(tag["content"])
     for tag in soup([*_DROPPED, "title"]):
         tag.decompose()
-    for tag in soup("pre"):
-        tag.string = tag.get_text().replace("\n", "\x1e")
-    for tag in soup(_BLOCKS):
-        tag.append("\x1e")
-    for tag in soup(["td", "th"]):
-        tag.append(" ")
-    lines = (" ".join(line.split()) for line in soup.get_text().split("\x1e"))
+    lines = (" ".join(line.split()) for line in "".join(_spoken(soup)).split(_BREAK))
     return Reading(re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip(), facts)
+
+
+def _spoken(soup: BeautifulSoup) -> Iterator[str]:
+    """The strings of a page in order, with a break wherever the block they stand in changes; one pass over the tree."""
+    from bs4 import Tag
+    from bs4.element import NavigableString
+
+    previous: Tag | None = None
+    for node in soup.descendants:
+        if isinstance(node, Tag):
+            if node.name in ("br", "hr"):
+                yield _BREAK
+        elif type(node) is NavigableString:
+            block = _block_of(node)
+            if block is not previous:
+                if node.isspace():
+                    continue
+                yield _between(previous, block)
+                previous = block
+            yield node.replace("\n", _BREAK) if block is not None and block.name == "pre" else str(node)
+
+
+def _block_of(node: NavigableString) -> Tag | None:
+    parent = node.parent
+    for _ in range(_MAX_CLIMB):
+        if parent is None or parent.name in _BLOCKS:
+            break
+        parent = parent.parent
+    return parent
+
+
+def _between(previous: Tag | None, block: Tag | None) -> str:
+    if previous is None or block is None:
+        return _BREAK
+    if {previous.name, block.name} <= {"td", "th"} and previous.parent is block.parent:
+        return " "
+    return 2 * _BREAK if block.name in _PARAGRAPHS else _BREAK
 
 
 def _pdf(data: bytes) -> Reading:

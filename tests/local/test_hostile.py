@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -109,3 +110,22 @@ def test_no_path_of_the_request_reaches_a_file(steady: Asker) -> None:
 def test_only_so_many_results_are_given(steady: Asker) -> None:
     """An absurd number of results costs no more than what there is."""
     assert len(steady("bees", num_results=10**9)["documents"]) == 6
+
+
+def test_many_threads_ask_while_the_folder_changes(folder: Path, open_service: Any) -> None:
+    """Every answer is whole, and the last ones know the last change."""
+    service: LocalService = open_service(folder)
+
+    def work(number: int) -> list[str]:
+        ask = Asker(service)
+        for turn in range(10):
+            (folder / f"new{number}.txt").write_text(f"common {turn} thread{number}")
+            assert ask("bees", num_results=3, advanced={"mode": "hybrid"})["documents"]
+        return ask.sources(f"thread{number} 9", advanced={"mode": "text"})
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(work, range(8)))
+    service.refresh()
+    assert set(Asker(service).sources("common 9", num_results=99, advanced={"mode": "text"})) == {
+        f"new{number}.txt" for number in range(8)
+    }

@@ -1,0 +1,46 @@
+"""Reading documents: what their text becomes, and bounds that hold for hostile ones."""
+
+from __future__ import annotations
+
+import zlib
+
+import pytest
+
+from rage_retrievers.local import documents
+from rage_retrievers.local.documents import UnreadableDocumentError
+
+from .conftest import make_pdf
+
+
+def test_a_page_keeps_its_blocks_apart_and_its_lines_together() -> None:
+    """Paragraphs are paragraphs, list items and rows lines, cells words; markup inside a line leaves no trace."""
+    page = (
+        "<html><head><title>T</title></head><body><h1>A <b>bold</b> head</h1><p>one<br>two</p><ul><li>x</li>"
+        "<li>y <i>z</i> w</li></ul><table><tr><th>k</th><td>v</td></tr><tr><td>1</td><td>2</td></tr></table>"
+        "<pre>a\nb</pre><!-- hidden --><footer>gone</footer><div>end</div></body></html>"
+    )
+    text = documents.read("page.html", page.encode()).text
+    assert text == "A bold head\n\none\ntwo\nx\ny z w\nk v\n1 2\n\na\nb\nend"
+
+
+@pytest.mark.parametrize("piece", ["<div>", "<b>x", "<p>x"])
+def test_a_page_nested_without_end_is_read_in_one_pass(piece: str) -> None:
+    """Ten thousand levels are text like any other."""
+    assert documents.read("page.html", (piece * 10_000 + "the end").encode()).text.endswith("the end")
+
+
+def test_a_page_of_nothing_but_tags_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The number of tags is bounded before a tree is built."""
+    monkeypatch.setattr(documents, "MAX_TAGS", 100)
+    with pytest.raises(UnreadableDocumentError, match="more than 100 tags"):
+        documents.read("page.html", b"<i>" * 101)
+
+
+def test_a_pdf_that_unpacks_without_end_is_refused() -> None:
+    """A stream of a hundred kilobytes that stands for eighty megabytes is not unpacked."""
+    packed = zlib.compress(b" " * 80_000_000, 9)
+    whole = make_pdf("x")
+    start, end = whole.index(b"4 0 obj"), whole.index(b"5 0 obj")
+    bomb = b"4 0 obj\n<< /Length %d /Filter /FlateDecode >>\nstream\n%s\nendstream\nendobj\n" % (len(packed), packed)
+    with pytest.raises(UnreadableDocumentError):
+        documents.read("bomb.pdf", whole[:start] + bomb + whole[end:])
