@@ -6,7 +6,8 @@ import asyncio
 import contextvars
 import queue
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
+from contextlib import aclosing
 from typing import Any, TypeAlias
 
 from langchain_core.callbacks import adispatch_custom_event, dispatch_custom_event
@@ -88,11 +89,15 @@ class VectorizeResearch(RunnableSerializable[str, Progress]):
 
         async def steps(questions: AsyncIterator[str]) -> AsyncIterator[Progress]:
             async for question in questions:
-                async for step in self._asteps(question, asked):
-                    yield step
+                async with aclosing(self._asteps(question, asked)) as found:
+                    async for step in found:
+                        yield step
 
-        async for step in self._atransform_stream_with_config(_one(input), steps, config):
-            yield step
+        # Closed from the inside out, so that leaving the stream cancels the research at once.
+        stream: Any = self._atransform_stream_with_config(_one(input), steps, config)
+        async with aclosing(stream):
+            async for step in stream:
+                yield step
 
     def as_research_tool(self, name: str = "deep_research", description: str | None = None) -> StructuredTool:
         """A tool that takes a `question` and gives the report; see `create_research_tool`."""
@@ -124,25 +129,34 @@ class VectorizeResearch(RunnableSerializable[str, Progress]):
         return link, address
 
     def _steps(self, question: str, asked: Mapping[str, Any]) -> Iterator[Progress]:
-        """The research runs in a thread, so that each event is given when it comes."""
+        """The research runs in a thread, so that each event is given when it comes; it ends when nobody listens."""
         told: queue.SimpleQueue[Progress | BaseException] = queue.SimpleQueue()
+        left = threading.Event()
+
+        def tell(event: ResearchEvent) -> None:
+            if left.is_set():
+                raise GeneratorExit
+            told.put(event)
 
         def run() -> None:
             try:
-                told.put(self._run(question, asked, told.put))
+                told.put(self._run(question, asked, tell))
             except BaseException as error:
                 told.put(error)
 
         threading.Thread(target=contextvars.copy_context().run, args=(run,), name="rage-research", daemon=True).start()
-        while True:
-            step = told.get()
-            if isinstance(step, BaseException):
-                raise step
-            yield step
-            if isinstance(step, Research):
-                return
+        try:
+            while True:
+                step = told.get()
+                if isinstance(step, BaseException):
+                    raise step
+                yield step
+                if isinstance(step, Research):
+                    return
+        finally:
+            left.set()
 
-    async def _asteps(self, question: str, asked: Mapping[str, Any]) -> AsyncIterator[Progress]:
+    async def _asteps(self, question: str, asked: Mapping[str, Any]) -> AsyncGenerator[Progress, None]:
         told: asyncio.Queue[ResearchEvent | None] = asyncio.Queue()
         task = asyncio.ensure_future(self._arun(question, asked, told.put_nowait))
         task.add_done_callback(lambda _: told.put_nowait(None))
@@ -152,6 +166,7 @@ class VectorizeResearch(RunnableSerializable[str, Progress]):
             yield await task
         finally:
             task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
 
 
 async def _one(value: str) -> AsyncIterator[str]:

@@ -242,6 +242,14 @@ def test_callbacks_see_start_end_and_error(ask: Ask, service: Recorder) -> None:
     assert heard == [("start", "q"), ("end", 1), ("start", "q"), ("error", ServerError)]
 
 
+def test_a_mistyped_keyword_starts_no_run(ask: Ask, service: Recorder) -> None:
+    """An unknown keyword is refused before any callback hears of a retrieval."""
+    tracer = Tracer()
+    with pytest.raises(TypeError):
+        ask(service.retriever().with_config(callbacks=[tracer]), "q", filter=1)
+    assert tracer.runs == []
+
+
 def test_run_id_is_langchains_own_keyword(service: Recorder) -> None:
     """`run_id` names the run and is no option of the query."""
     tracer = Tracer()

@@ -109,7 +109,7 @@ def test_changed_fields_are_heeded(ask: Ask, service: Recorder) -> None:
     ask(retriever, "q")
     assert service.body["numResults"] == 4
     assert service.requests[-1].headers["authorization"] == "Bearer fresh"
-    assert "fresh" not in repr(retriever)
+    assert "fresh" not in repr(retriever) + repr(vars(retriever))
 
 
 def test_clones_read_the_environment_once(service: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -187,11 +187,13 @@ class State(TypedDict):
 
 
 def _graph(retriever: VectorizeRetriever, asynchronous: bool) -> Any:
+    wider: Any = {"filters": F("tenant") == "other", "metadata_filters": []}
+
     def node(state: State) -> Any:
-        return {"documents": retriever.invoke(state["question"], metadata_filters=[])}
+        return {"documents": retriever.invoke(state["question"], **wider)}
 
     async def anode(state: State) -> Any:
-        return {"documents": await retriever.ainvoke(state["question"], metadata_filters=[])}
+        return {"documents": await retriever.ainvoke(state["question"], **wider)}
 
     graph: Any = StateGraph(State, context_schema=Tenancy)
     graph.add_node("retrieve", anode if asynchronous else node)
@@ -208,6 +210,7 @@ def test_langgraph_context_becomes_a_locked_filter(service: Recorder, world: str
     call = {"input": {"question": "q"}, "context": Tenancy("acme")}
     answer = graph.invoke(**call) if world == "sync" else asyncio.run(graph.ainvoke(**call))
     assert service.body["metadata-filters"] == TENANT
+    assert service.body["advanced-query"]["filters"]["bool"]["must"][-1] == {"term": {"tenant": "other"}}
     assert len(answer["documents"]) == 1
 
 
