@@ -54,8 +54,10 @@ class WordVectors:
         self._known: dict[str, list[int]] = {}
 
     def passages(self, texts: Sequence[str]) -> Vectors:
-        # Widening half floats is what takes the time, so many texts widen the whole table once.
-        table = self._table if len(texts) < _FEW_TEXTS else self._table.astype(np.float32)
+        if len(texts) >= _FEW_TEXTS and self._table.dtype != np.float32:
+            # Widening half floats is what takes the time, so whoever indexes widens the whole table once (33 MB).
+            self._table = self._table.astype(np.float32)
+        table = self._table
         vectors = np.zeros((len(texts), table.shape[1]), dtype=np.float32)
         for row, ids in enumerate(self._tokens([text.split() for text in texts])):
             if ids:
