@@ -121,6 +121,11 @@ class Document(BaseModel):
         """The number that ordered the list this document came in."""
         return self.relevancy if ordered_by == "relevancy" else self.similarity
 
+    def _repr_html_(self) -> str:
+        from ._html import document_html
+
+        return document_html(self)
+
 
 class Retrieval(BaseModel):
     """The answer to one question: `documents`, best first, and what the service says of the whole list.
@@ -189,6 +194,11 @@ class Retrieval(BaseModel):
 
     def __len__(self) -> int:
         return len(self.documents)
+
+    def _repr_html_(self) -> str:
+        from ._html import retrieval_html
+
+        return retrieval_html(self)
 
 
 MatchType: TypeAlias = Literal["match", "match_phrase", "multi_match"]
