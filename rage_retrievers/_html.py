@@ -1,7 +1,7 @@
 """How an answer looks in a notebook: score bars, sources, and the question's words marked in the passages.
 
-Pure: an answer in, HTML out, without knowing the models. Passages come from anywhere, so everything is escaped, nothing becomes a link, an attribute
-or a style, and there is neither script nor style sheet.
+Pure, and without knowing the models. Passages come from anywhere, so everything is escaped, nothing becomes a link, an
+attribute or a style, and there is neither script nor style sheet.
 """
 
 from __future__ import annotations
