@@ -126,21 +126,24 @@ def rejection(calls: int) -> list[Row]:
     ]
 
 
+def rows(smoke: bool) -> list[Row]:
+    """What the policies cost."""
+    calls, rounds = (500, 10) if smoke else (500, 400)
+    bare = sync_cost(Pipeline(), calls, rounds), async_cost(Pipeline(), calls, rounds)
+    full = sync_cost(default_pipeline(), calls, rounds), async_cost(default_pipeline(), calls, rounds)
+    return [
+        Row("default pipeline around memory, sync", "<= 10 µs", f"{full[0]:.1f} µs", full[0] <= 10),
+        Row("  of which the policies", "", f"{full[0] - bare[0]:.1f} µs", None),
+        Row("default pipeline around memory, async", "<= 15 µs", f"{full[1]:.1f} µs", full[1] <= 15),
+        Row("  of which the policies", "", f"{full[1] - bare[1]:.1f} µs", None),
+        *rejection(20 * calls),
+    ]
+
+
 def main() -> int:
     """Print the table; 1 when a bar is missed."""
     assert __doc__ is not None
-    calls, rounds = (500, 10) if smoke_asked(__doc__) else (500, 400)
-    bare = sync_cost(Pipeline(), calls, rounds), async_cost(Pipeline(), calls, rounds)
-    full = sync_cost(default_pipeline(), calls, rounds), async_cost(default_pipeline(), calls, rounds)
-    return show(
-        [
-            Row("default pipeline around memory, sync", "<= 10 µs", f"{full[0]:.1f} µs", full[0] <= 10),
-            Row("  of which the policies", "", f"{full[0] - bare[0]:.1f} µs", None),
-            Row("default pipeline around memory, async", "<= 15 µs", f"{full[1]:.1f} µs", full[1] <= 15),
-            Row("  of which the policies", "", f"{full[1] - bare[1]:.1f} µs", None),
-            *rejection(20 * calls),
-        ]
-    )
+    return show(rows(smoke_asked(__doc__)))
 
 
 if __name__ == "__main__":

@@ -182,14 +182,16 @@ async def cancellations(calls: int) -> Row:
     )
 
 
+def rows(smoke: bool) -> list[Row]:
+    """Outages, probes, hedging and cancellation."""
+    calls = 640 if smoke else 10_000
+    return [*outages(calls), half_open(100), *hedging(1_000 if smoke else 20_000), asyncio.run(cancellations(calls))]
+
+
 def main() -> int:
     """Print the table; 1 when a bar is missed."""
     assert __doc__ is not None
-    smoke = smoke_asked(__doc__)
-    calls = 640 if smoke else 10_000
-    return show(
-        [*outages(calls), half_open(100), *hedging(1_000 if smoke else 20_000), asyncio.run(cancellations(calls))]
-    )
+    return show(rows(smoke_asked(__doc__)))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import httpx
@@ -76,7 +76,7 @@ def _through(client: httpx.Client | httpx.AsyncClient, request: WireRequest, tim
     )
 
 
-def _until(deadline: float, chunks: Iterator[bytes], request: WireRequest, timeout: float) -> Iterator[bytes]:
+def _until(deadline: float, chunks: Iterable[bytes], request: WireRequest, timeout: float) -> Iterator[bytes]:
     for chunk in chunks:
         if time.monotonic() > deadline:
             raise deadline_passed(request, timeout)

@@ -5,21 +5,26 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from decimal import Decimal
 from typing import Any
 
+import numpy as np
 import pytest
 from pydantic import SecretStr
 
 from core.conftest import ANSWER, OPTIONS, Side
 from rage_retrievers import (
+    AdvancedQuery,
     BadRequestError,
     ConfigurationError,
     DeadlineExceededError,
+    F,
     Pipeline,
     ResearchEvent,
     ResearchFailedError,
     ServerError,
     UnauthorizedError,
+    VectorizeSettings,
 )
 from rage_retrievers._calls import Calls
 from rage_retrievers.observability.correlation import correlation
@@ -72,6 +77,8 @@ def test_a_question_becomes_one_request_of_the_protocol(side: Side) -> None:
         ({"advanced_query": {"mode": "text"}}, {"advanced_query": None}, {}),
         ({}, {"advanced_query": {"mode": "hybrid", "text_fields": ["a"]}},
          {"advanced-query": {"mode": "hybrid", "text-fields": ["a"]}}),
+        ({}, {"advanced_query": AdvancedQuery(mode=None, text_boost=0)}, {"advanced-query": {"text-boost": 0}}),
+        ({}, {"num_results": np.int64(3)}, {"numResults": 3}),
         ({}, {"context": [{"role": "user", "content": "Hi"}]},
          {"context": {"messages": [{"role": "user", "content": "Hi"}]}}),
     ],
@@ -96,8 +103,14 @@ def test_what_a_call_says_wins_whatever_its_value(
         ({"rerank": "yes"}, "rerank = 'yes'"),
         ({"metadata_filters": "year"}, "metadata_filters = 'year'"),
         ({"metadata_filters": [1]}, "metadata_filters = [1]"),
-        ({"metadata_filters": [{"year": [float("nan")]}]}, "cannot be written as JSON"),
+        ({"metadata_filters": [{"year": [float("nan")]}]}, "metadata_filters cannot be written as JSON"),
+        ({"metadata_filters": [{"price": [Decimal("1.5")]}]}, "Object of type Decimal"),
         ({"context": {"messages": [{"role": "user"}]}}, "context of type dict"),
+        ({"context": {"message": [{"role": "user", "content": "Hi"}]}}, "context of type dict"),
+        ({"advanced_query": {"filter": {"term": {"tenant": "a"}}}}, "did you mean 'filters'"),
+        ({"advanced_query": {"textFields": ["title"]}}, "did you mean 'text_fields'"),
+        ({"advanced_query": {"text_boost": 1, "text-boost": 2}}, "did you mean 'text_boost'"),
+        ({"advanced_query": {"filters": F("tenant") == "a"}}, "advanced_query cannot be written as JSON"),
         ({"advanced_query": {"mode": "magic"}}, "advanced_query"),
         ({"min_score": float("nan")}, "min_score = nan"),
         ({"timeout": 0}, "timeout = 0"),
@@ -167,13 +180,65 @@ def test_the_older_gateway_takes_a_bare_token_and_may_wrap_its_answer(side: Side
 @pytest.mark.parametrize(
     "url",
     ["http://example.com/v1", "ftp://example.com", "example.com/v1", "https://", "https://user:hunter2@example.com/v1",
-     "https://example.com/v1?x=hunter2", "https://exa mple.com", "local:", "https://example.com:port/v1"],
+     "https://example.com/v1?x=hunter2", "https://exa mple.com", "local:", "https://example.com:port/v1",
+     "https://example.com/v1?", "https://example.com/v1#", "http://127.0.0.1.example.com/v1", "https://example..com",
+     "https://" + "a" * 64 + ".com"],
 )  # fmt: skip
 def test_an_address_that_would_expose_the_token_is_refused(side: Side, url: str) -> None:
     """Only https, or http on this machine, carries a token; the message holds no password of the address."""
     with pytest.raises(ConfigurationError) as caught:
         side.calls(base_url=url)
     assert "hunter2" not in str(caught.value)
+
+
+def test_an_address_nearer_at_hand_wins_whichever_form_it_has(side: Side, monkeypatch: pytest.MonkeyPatch) -> None:
+    """base_url, retrieval_url and environment name one thing, so one that is given puts aside the others' variables."""
+    monkeypatch.setenv("VECTORIZE_RETRIEVAL_URL", GATEWAY)
+    monkeypatch.setenv("VECTORIZE_BASE_URL", "https://far.example/v1")
+    for settings in (None, VectorizeSettings.load()):
+        side.retrieve(side.calls(base_url="https://near.example/v1", settings=settings))
+        side.retrieve(side.calls(environment="staging", settings=settings))
+        side.retrieve(Calls.make({"api_key": "t", "retrieval_url": GATEWAY + "/", "settings": settings}))
+        assert [request.url.partition("/org/")[0] for request in side.requests] == [
+            "https://near.example/v1",
+            "https://api-staging.vectorize.io/v1",
+            GATEWAY + "/",
+        ]
+        side.requests.clear()
+
+
+def test_two_addresses_at_once_are_refused() -> None:
+    """Nobody has to guess where a question and a token went."""
+    with pytest.raises(ConfigurationError, match="base_url and retrieval_url"):
+        Calls.make({**OPTIONS, "base_url": "https://example.com/v1", "retrieval_url": GATEWAY})
+
+
+def test_a_pipeline_that_the_retrieval_url_does_not_name_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An id given beside a retrieval URL of another pipeline is never passed over in silence."""
+    monkeypatch.setenv("VECTORIZE_RETRIEVAL_URL", GATEWAY)
+    assert Calls.make({"api_key": "t", "pipeline_id": "aip-9"}).connection.address.target.pipeline_id == "aip-9"
+    with pytest.raises(ConfigurationError, match=r"pipeline_id = 'aip-2'.*retrieval_url names 'aip-9'"):
+        Calls.make({"api_key": "t", "pipeline_id": "aip-2"})
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"environment": "moon"}, {"max_response_mib": "x"}, {"max_response_mib": 1e308}, {"user_agent": "a\r\nx-evil: y"},
+     {"user_agent": "tök"}, {"listeners": 5}],
+)  # fmt: skip
+def test_a_wrong_option_is_named_whether_settings_are_given_or_not(options: dict[str, Any]) -> None:
+    """Every wrong value is a ConfigurationError that names its field, however the client is made."""
+    for settings in (None, VectorizeSettings.load()):
+        with pytest.raises(ConfigurationError, match=next(iter(options))):
+            Calls.make({**OPTIONS, **options, "settings": settings})
+    with pytest.raises(ConfigurationError, match="settings is a dict"):
+        Calls.make({**OPTIONS, "settings": {}})
+
+
+def test_white_space_around_an_address_is_no_part_of_it(side: Side) -> None:
+    """A line's end that a file or a variable brought along does no harm."""
+    side.retrieve(side.calls(base_url=" https://example.com/v1/\n"))
+    assert side.requests[0].url.startswith("https://example.com/v1/org/")
 
 
 def test_plain_http_to_another_machine_needs_the_users_word(side: Side) -> None:

@@ -157,6 +157,28 @@ def test_your_own_http_client_is_used_and_never_closed(server: FaultServer) -> N
     assert server.requests[1].headers["x-mine"] == "too"
 
 
+def test_a_client_of_the_other_world_is_refused(server: FaultServer) -> None:
+    """An AsyncClient in blocking code, or the other way round, is named when our client is made."""
+    with httpx.Client() as sync, pytest.raises(ConfigurationError, match=r"http_client.*httpx\.AsyncClient"):
+        AsyncVectorizeClient(http_client=sync, base_url=server.url, **OPTIONS)  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match=r"http_client.*httpx\.Client"):
+        VectorizeClient(http_client=httpx.AsyncClient(), base_url=server.url, **OPTIONS)  # type: ignore[arg-type]
+
+
+def test_your_own_client_may_answer_from_a_mock() -> None:
+    """A client with httpx's own mock transport is one of the user's own, too, in either world."""
+    document = {"text": "A passage."}
+    mock = httpx.MockTransport(lambda request: httpx.Response(200, json={"documents": [document]}))
+    with VectorizeClient(http_client=httpx.Client(transport=mock), **OPTIONS) as client:
+        assert client.retrieve("What?").documents[0].text == "A passage."
+
+    async def main() -> None:
+        async with AsyncVectorizeClient(http_client=httpx.AsyncClient(transport=mock), **OPTIONS) as client:
+            assert (await client.retrieve("What?")).documents[0].text == "A passage."
+
+    asyncio.run(main())
+
+
 def test_a_closed_client_says_so(server: FaultServer) -> None:
     """A client that was closed refuses further questions with a typed error."""
     client = VectorizeClient(base_url=server.url, **OPTIONS)
