@@ -90,7 +90,8 @@ def live() -> Iterator[Source]:
     if found.base_url:
         connection["base_url"] = found.base_url
     names = {found.organization: ORGANIZATION, found.pipeline_id: PIPELINE}
-    yield Source(f"the real service ({found.environment})", connection, names, {"poll_every": 2.0})
+    called = f"the service at {found.base_url}" if found.base_url else f"the real service ({found.environment})"
+    yield Source(called, connection, names, {"poll_every": 2.0})
 
 
 def header(promise: Promise, called: str) -> str:
@@ -128,11 +129,21 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help="cassettes to record; all by default")
     parser.add_argument("--live", action="store_true", help="ask the real service, as the environment says")
+    parser.add_argument("--into", type=Path, default=CASSETTES, help="the folder to write to; cassettes/ by default")
     given = parser.parse_args()
-    CASSETTES.mkdir(exist_ok=True)
+    try:
+        failed = record_all([PROMISES[name] for name in given.names] or list(PROMISES.values()), given.into, given.live)
+    except ConfigurationError as error:
+        parser.error(str(error))
+    return 1 if failed else 0
+
+
+def record_all(promises: list[Promise], into: Path, from_service: bool) -> int:
+    """Record these promises; how many could not be."""
+    into.mkdir(exist_ok=True)
     failed = 0
-    with live() if given.live else embedded() as source, tempfile.TemporaryDirectory() as scratch:
-        for promise in [PROMISES[name] for name in given.names] or PROMISES.values():
+    with live() if from_service else embedded() as source, tempfile.TemporaryDirectory() as scratch:
+        for promise in promises:
             fresh = Path(scratch) / f"{promise.name}.yaml"
             try:
                 recorded(promise, source, fresh)
@@ -142,9 +153,9 @@ def main() -> int:
                 failed += 1
                 print(f"{promise.name}: not recorded ({type(error).__name__}: {str(error)[:200]})")
             else:
-                (CASSETTES / fresh.name).write_bytes(fresh.read_bytes())
-    print(f"{len(given.names or PROMISES) - failed} cassettes recorded in cassettes/, {failed} not")
-    return 1 if failed else 0
+                (into / fresh.name).write_bytes(fresh.read_bytes())
+    print(f"{len(promises) - failed} cassettes recorded, {failed} not")
+    return failed
 
 
 if __name__ == "__main__":

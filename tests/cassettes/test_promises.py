@@ -55,7 +55,7 @@ def test_every_cassette_says_what_it_is(file: Path) -> None:
     header = header_of(file)
     assert header["promise"] == PROMISES[file.stem].says
     assert header["recorded on"].startswith("20")
-    named = ("the embedded pipeline", "the fault server", "the real service", "a published answer")
+    named = ("the embedded pipeline", "the fault server", "the real service", "the service at", "a published answer")
     assert header["recorded against"].startswith(named)
 
 
