@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
@@ -138,9 +138,14 @@ class Calls:
             from .settings import VectorizeSettings
 
             settings = VectorizeSettings.load(**own)
-        elif own:
-            settings = settings.model_copy(update={k: v for k, v in own.items() if v is not None})
+        elif callable(getattr(settings, "changed", None)):
+            settings = settings.changed(**own)
+        else:
+            raise ConfigurationError(
+                f"settings is a {type(settings).__name__}; give what VectorizeSettings.load(...) returns."
+            )
         connection = connect(settings, api_key=options.pop("api_key", None), engine=options.pop("engine", None))
+        _agrees(connection.address, own)
         base = cls(
             connection,
             _resilience(settings),
@@ -151,7 +156,7 @@ class Calls:
             id_prefix=settings.correlation_id_prefix,
         )
         if "listeners" in options:
-            options["listeners"] = (*base.listeners, *options["listeners"])
+            options["listeners"] = (*base.listeners, *_listeners(options["listeners"]))
         return base.with_options(options)
 
     def with_options(self, given: Mapping[str, Any]) -> Calls:
@@ -175,12 +180,7 @@ class Calls:
         }
         if elsewhere:
             connection = replace(connection, address=_redirected(connection.address, elsewhere))
-        listeners = tuple(options.pop("listeners", self.listeners))
-        for listener in listeners:
-            if not callable(getattr(listener, "on_event", None)):
-                raise ConfigurationError(
-                    f"listeners holds a {type(listener).__name__}; a listener has on_event(event)."
-                )
+        listeners = _listeners(options.pop("listeners", self.listeners))
         defaults = {**self.defaults, **options}
         Query.make({"question": "?", **defaults})
         return replace(self, connection=connection, resilience=resilience, listeners=listeners, defaults=defaults)
@@ -378,6 +378,28 @@ def checked_options(given: Mapping[str, Any]) -> dict[str, Any]:
         if options["api_key"] is None:
             options["api_key"] = token
     return {name: value for name, value in options.items() if value is not None or name in _QUERY_NAMES}
+
+
+def _listeners(given: object) -> tuple[Listener, ...]:
+    if not isinstance(given, Iterable):
+        raise ConfigurationError(f"listeners is a {type(given).__name__}; give a list of listeners.")
+    listeners = tuple(given)
+    for listener in listeners:
+        if not callable(getattr(listener, "on_event", None)):
+            raise ConfigurationError(f"listeners holds a {type(listener).__name__}; a listener has on_event(event).")
+    return listeners
+
+
+def _agrees(address: Address, own: Mapping[str, Any]) -> None:
+    """Refuse an id that would be passed over because the older gateway's address names another."""
+    if address.retrieval_url is None:
+        return
+    for name in ("organization", "pipeline_id"):
+        named = getattr(address.target, name)
+        if own.get(name) is not None and str(own[name]).strip() != named:
+            raise ConfigurationError(
+                f"{name} = {own[name]!r} cannot be used, for retrieval_url names {named!r}; give one of them."
+            )
 
 
 def _redirected(address: Address, elsewhere: Mapping[str, str]) -> Address:

@@ -125,7 +125,8 @@ def connect(
     chosen = engine if engine is not None else settings.engine
     engines = chosen if isinstance(chosen, Engines) else None
     max_bytes = int(settings.max_response_mib * _MIB)
-    agent = settings.user_agent or f"rage-retrievers/{__version__}"
+    agent = _header_text(settings.user_agent) or f"rage-retrievers/{__version__}"
+    settings = _trimmed(settings)
     if settings.base_url is not None and settings.base_url.startswith(LOCAL):
         engines = engines or _embedded_engines(settings)
     if engines is not None and engines.identity:
@@ -138,8 +139,22 @@ def connect(
             'Without an account, base_url="local:FOLDER" answers from your own documents.'
         )
     address = _gateway(settings, agent) if settings.retrieval_url else _service(settings, agent)
-    check_transport(settings.retrieval_url or address.target.base_url, settings.allow_insecure)
+    name = "retrieval_url" if address.retrieval_url else "base_url"
+    check_transport(address.retrieval_url or address.target.base_url, settings.allow_insecure, name)
     return Connection(address, Credential(key), engines or engines_named(str(chosen)), max_bytes)
+
+
+def _header_text(agent: str) -> str:
+    if not re.fullmatch(r"[\x20-\x7e]*", agent):
+        raise ConfigurationError(f"user_agent = {agent[:80]!r} cannot be used; a header holds printable ASCII alone.")
+    return agent.strip()
+
+
+def _trimmed(settings: VectorizeSettings) -> VectorizeSettings:
+    """The addresses without the white space that files and variables bring along."""
+    given = {"base_url": settings.base_url, "retrieval_url": settings.retrieval_url}
+    trimmed = {name: url.strip() for name, url in given.items() if url is not None and url != url.strip()}
+    return settings.model_copy(update=trimmed) if trimmed else settings
 
 
 def _embedded_engines(settings: VectorizeSettings) -> Engines:
@@ -196,24 +211,25 @@ def _gateway(settings: VectorizeSettings, agent: str) -> Address:
     return Address(target, retrieval_url=url, user_agent=agent)
 
 
-def check_transport(url: str, allow_insecure: bool) -> None:
+def check_transport(url: str, allow_insecure: bool, name: str = "base_url") -> None:
     """Raise ConfigurationError unless the token may travel to this address: https, or http on this machine."""
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
+        (host or "").rstrip(".").encode("idna")  # refuses labels that are empty or too long
     except ValueError:
         host, parts = None, None
     if parts is None or not host or parts.scheme not in ("http", "https"):
         raise ConfigurationError(
-            f"base_url = {_without_userinfo(url)!r} cannot be used; it needs the form https://HOST/v1, or local:FOLDER."
+            f"{name} = {_without_userinfo(url)!r} cannot be used; it needs the form https://HOST/v1, or local:FOLDER."
         )
-    if parts.username is not None or parts.query or parts.fragment or not url.isprintable() or " " in url:
+    if parts.username is not None or "?" in url or "#" in url or not url.isprintable() or " " in url:
         raise ConfigurationError(
-            f"base_url = {_without_userinfo(url)!r} cannot be used; leave out user, query and fragment."
+            f"{name} = {_without_userinfo(url)!r} cannot be used; leave out user, query, fragment and spaces."
         )
     if parts.scheme == "http" and not _loopback(host) and not allow_insecure:
         raise ConfigurationError(
-            f"base_url = {url!r} would send the token unencrypted to another machine; use https, "
+            f"{name} = {url!r} would send the token unencrypted to another machine; use https, "
             "or say allow_insecure=True."
         )
 

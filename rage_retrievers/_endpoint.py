@@ -116,12 +116,26 @@ def encode_query(query: Query) -> bytes:
 
 def _dump(body: dict[str, Any]) -> bytes:
     try:
-        text = json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+        return mend_text(_text(body)).encode()
     except (TypeError, ValueError, RecursionError) as error:
         problem = str(error).split(": ")[0]
-    else:
-        return mend_text(text).encode()
-    raise ConfigurationError(f"A filter, message or query option cannot be written as JSON: {problem}.")
+    culprit = next((name for name, value in body.items() if not _is_json(value)), "query").replace("-", "_")
+    raise ConfigurationError(
+        f"{culprit} cannot be written as JSON: {problem}; use texts, finite numbers, True, False, None, and lists and "
+        "mappings of these."
+    )
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+
+
+def _is_json(value: Any) -> bool:
+    try:
+        _text(value)
+    except (TypeError, ValueError, RecursionError):
+        return False
+    return True
 
 
 def read_retrieval(response: WireResponse, query: Query, max_documents: int) -> Retrieval:

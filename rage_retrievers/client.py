@@ -39,6 +39,13 @@ class _Client:
         return self._calls
 
 
+def _check_own(http_client: object, kind: str) -> None:
+    import httpx
+
+    if not isinstance(http_client, getattr(httpx, kind)):
+        raise ConfigurationError(f"http_client is a {type(http_client).__name__}; an httpx.{kind} is needed here.")
+
+
 class VectorizeClient(_Client):
     """Asks a Vectorize pipeline in blocking code; safe to share between threads.
 
@@ -65,6 +72,7 @@ class VectorizeClient(_Client):
         else:
             from .engines.own_client import OwnClientEngine
 
+            _check_own(http_client, "Client")
             self._engine = OwnClientEngine(http_client)
         self._world = BlockingWorld(self._engine)
 
@@ -129,6 +137,7 @@ class AsyncVectorizeClient(_Client):
         else:
             from .engines.own_client import AsyncOwnClientEngine
 
+            _check_own(http_client, "AsyncClient")
             self._engine = AsyncOwnClientEngine(http_client)
         self._world = AsyncioWorld(self._engine)
 

@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import difflib
 import math
+import operator
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypeAlias, TypedDict
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Self, TypeAlias, TypedDict
 
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     PrivateAttr,
     ValidationError,
     field_validator,
+    model_validator,
 )
 
 from .errors import ConfigurationError
@@ -219,9 +222,29 @@ class AdvancedQuery(BaseModel):
     text_boost: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = Field(default=None, alias="text-boost")
     filters: Any = None
 
+    @model_validator(mode="after")
+    def _has_no_near_miss(self) -> Self:
+        # The service passes over a key it does not know, and `filter` for `filters` would return unfiltered data.
+        for key in self.model_extra or {}:
+            near = difflib.get_close_matches(_snake(key), list(AdvancedQuery.model_fields), n=1, cutoff=0.8)
+            if near:
+                raise ValueError(f"it holds {key!r}; did you mean {near[0]!r}?")
+        return self
+
     def wire(self) -> dict[str, Any]:
-        """The object as the service reads it; what was not set is left out."""
-        return self.model_dump(by_alias=True, exclude_unset=True)
+        """The object as the service reads it; what was not set, or set to None, is left out."""
+        known = {field.alias or name: getattr(self, name) for name, field in AdvancedQuery.model_fields.items()}
+        return {key: value for key, value in known.items() if value is not None} | (self.model_extra or {})
+
+
+def _whole(value: Any) -> Any:
+    """A whole number of another library, such as numpy's, as Python's own."""
+    if isinstance(value, bool | int | float | str):
+        return value
+    try:
+        return operator.index(value)
+    except TypeError:
+        return value
 
 
 class Query(BaseModel):
@@ -234,7 +257,7 @@ class Query(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     question: str
-    num_results: Annotated[int, Field(ge=1)] = 5
+    num_results: Annotated[int, Field(ge=1), BeforeValidator(_whole)] = 5
     rerank: bool = False
     metadata_filters: list[dict[str, Any]] | None = None
     context: dict[str, Any] | None = None
@@ -263,7 +286,7 @@ class Query(BaseModel):
     def _messages(cls, value: Any) -> Any:
         if value is None:
             return None
-        messages = value.get("messages", []) if isinstance(value, Mapping) else value
+        messages = value.get("messages", None if value else []) if isinstance(value, Mapping) else value
         if not isinstance(messages, Sequence) or isinstance(messages, str | bytes):
             raise ValueError('it needs {"messages": [{"role": ..., "content": ...}]}')
         for message in messages:

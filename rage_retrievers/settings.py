@@ -12,7 +12,7 @@ import os
 import warnings
 from collections.abc import Iterable, Mapping
 from functools import cache
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AliasChoices, Field, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
@@ -57,6 +57,7 @@ def _variable(*names: str, default: Any, doc: str, unit: str | None = None) -> A
 
 
 _Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+_MiB = Annotated[float, Field(gt=0, le=100_000, allow_inf_nan=False)]
 _Score = Annotated[float, Field(allow_inf_nan=False)]
 _Count = Annotated[int, Field(ge=0)]
 
@@ -137,7 +138,7 @@ class VectorizeSettings(BaseSettings):
     max_in_flight: Annotated[int, Field(ge=1)] = _variable(
         "RAGE_MAX_IN_FLIGHT", default=64, doc="Calls to one pipeline at once, from this process"
     )
-    max_response_mib: _Positive = _variable(
+    max_response_mib: _MiB = _variable(
         "RAGE_MAX_RESPONSE_MIB", default=16, doc="The largest answer that is read", unit="MiB"
     )
     enable_caching: bool = _variable("RAGE_ENABLE_CACHING", default=False, doc="Whether answers are cached in process")
@@ -185,11 +186,23 @@ class VectorizeSettings(BaseSettings):
                 raise unknown_keyword(name, list(cls.model_fields))
         for name, near in mistyped_variables(os.environ):
             warnings.warn(f"{name} is not a setting; did you mean {near}?", ConfigurationWarning, stacklevel=3)
+        values = {name: value for name, value in given.items() if value is not None}
         try:
-            return cls(**{name: value for name, value in given.items() if value is not None})
+            return cls(**_other_addresses_aside(values), **values)
         except ValidationError as invalid:
             problem = invalid.errors(include_url=False, include_context=False)[0]
         raise ConfigurationError(_one_line(cls, given, problem))
+
+    def changed(self, **given: Any) -> Self:
+        """A copy with these values; None stands for not given. Raises what `load` raises."""
+        wanted = {name: value for name, value in given.items() if value is not None}
+        wanted |= _other_addresses_aside(wanted)
+        new = {name: value for name, value in wanted.items() if value != getattr(self, name)}
+        # The ids are texts of any form; reading the environment costs more than looking at them does.
+        own = {name: value for name, value in new.items() if value is not None and name not in _IDS}
+        checked = VectorizeSettings.load(**own) if own else self
+        new |= {name: getattr(checked, name) for name in own}
+        return self.model_copy(update=new) if new else self
 
     @classmethod
     def variables(cls) -> dict[str, tuple[str, ...]]:
@@ -227,6 +240,19 @@ class _Profile(PydanticBaseSettingsSource):
         values = PROFILES.get(chosen, {}) if isinstance(chosen, str) else {}
         # Under the variable's name, as the other sources have it, so that theirs win.
         return {_aliases(self.settings_cls.model_fields[name])[0]: value for name, value in values.items()}
+
+
+_IDS = ("organization", "pipeline_id")
+_NO_ADDRESS: dict[str, Any] = {"base_url": None, "retrieval_url": None, "environment": "prod"}
+
+
+def _other_addresses_aside(given: Mapping[str, Any]) -> dict[str, Any]:
+    """What puts aside the addresses of the environment, where one is given: three settings name the one address."""
+    if given.get("base_url") and given.get("retrieval_url"):
+        raise ConfigurationError("base_url and retrieval_url are two addresses of one service; give one of them.")
+    if not given.keys() & _NO_ADDRESS.keys():
+        return {}
+    return {name: nothing for name, nothing in _NO_ADDRESS.items() if name not in given}
 
 
 def _aliases(field: FieldInfo) -> tuple[str, ...]:
