@@ -3,8 +3,8 @@
     python scripts/record_console.py docs/command.md            # rewrites the outputs
     python scripts/record_console.py --check docs/command.md    # says which outputs are another; numbers may differ
 
-A page's commands run one after the other in an empty folder. A Python block that begins with `# NAME.py` is a file there.
-A command that ends in `&` is a server; it has started when it has said how to end it, and it is ended with the page.
+A page's commands run one after the other in an empty folder. A Python block that begins with `# NAME.py` is a file
+there. A command that ends in `&` is a server: it has started once it says how to end it, and it ends with the page.
 """
 
 from __future__ import annotations
