@@ -36,6 +36,7 @@ REGIONS: dict[str, Callable[[str], str]] = {
     "secrets": observability.redaction,
     "advice": observability.advice,
     "errors": observability.errors,
+    "members": observability.members,
 }
 """Parts of pages, by the first word of their name; the rest of the name is the argument."""
 

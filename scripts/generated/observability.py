@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 import re
+from importlib import import_module
 from typing import Any
 
 from rage_retrievers import Document, Query, Retrieval, ServerError, Target
@@ -193,6 +194,13 @@ def redaction(_: str) -> str:
 def advice(_: str) -> str:
     """What to do about each class of error."""
     return table(["error", "what to do"], ([code(name), said] for name, said in ADVICE.items()))
+
+
+def members(module: str) -> str:
+    """A reference to each public name of a module whose docstring is drawn for a terminal."""
+    home = import_module(module)
+    options = "    options: {show_root_heading: true, show_root_toc_entry: true, show_root_full_path: false}"
+    return "\n\n".join(f"::: {module}.{name}\n{options}" for name in home.__all__)
 
 
 def errors(_: str) -> str:
