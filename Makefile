@@ -5,7 +5,7 @@ DOCS   ?=
 Q      ?=
 LIVE   ?=
 
-.PHONY: cassettes notebooks demo test lint types unit clean generate
+.PHONY: cassettes docs notebooks package demo test lint types unit clean generate
 
 # The demo's stamp and the tests' stamp are two, so that the demo installs no test tools.
 $(VENV)/.demo: pyproject.toml constraints.txt
@@ -34,10 +34,23 @@ unit: $(VENV)/.dev
 	$(BIN)/python -m pytest
 
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) build dist site .mypy_cache .pytest_cache .ruff_cache
 
 generate: $(VENV)/.dev
 	$(BIN)/python scripts/generate_docs.py
+
+# The site, in site/; it fails on any warning, and on anything that a reader would have to load from elsewhere.
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	$(BIN)/python scripts/check_site.py site
+
+$(VENV)/.docs: $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	touch $@
+
+# Wheel and sdist, and the wheel with each extra alone in a clean environment; needs the package index and some minutes.
+package: $(VENV)/.dev
+	$(BIN)/python scripts/check_package.py $(EXTRAS)
 
 # With LIVE=1 against the real service, which needs VECTORIZE_API_KEY, VECTORIZE_ORGANIZATION_ID, VECTORIZE_PIPELINE_ID.
 cassettes: $(VENV)/.dev
