@@ -55,3 +55,7 @@ package: $(VENV)/.dev
 # With LIVE=1 against the real service, which needs VECTORIZE_API_KEY, VECTORIZE_ORGANIZATION_ID, VECTORIZE_PIPELINE_ID.
 cassettes: $(VENV)/.dev
 	$(BIN)/python scripts/record_cassettes.py $(if $(LIVE),--live)
+
+# Runs the notebooks and stores what they show.
+notebooks: $(VENV)/.dev
+	$(BIN)/python scripts/run_notebooks.py

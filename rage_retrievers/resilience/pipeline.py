@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar, Protocol, TypeAlias, TypeVar
 
@@ -95,7 +95,6 @@ class Call:
     started: float = 0.0
     deadline: float = float("inf")
     attempts: int = 0
-    facts: dict[str, Any] = field(default_factory=dict)
 
     def remaining(self) -> float:
         """Seconds until the deadline; 0 or less when it has passed."""
