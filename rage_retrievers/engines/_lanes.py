@@ -7,6 +7,7 @@ can poison the others.
 from __future__ import annotations
 
 import os
+import time
 import weakref
 from collections import defaultdict, deque
 from collections.abc import Callable
@@ -21,32 +22,41 @@ class Lanes(Generic[L]):
     A process that was forked forgets its parent's lanes: two processes on one connection would mix their answers up.
     """
 
-    def __init__(self, open_lane: Callable[[], L]) -> None:
+    def __init__(
+        self, open_lane: Callable[[str], L], keep_seconds: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._open = open_lane
-        self._idle: defaultdict[str, deque[L]] = defaultdict(deque)
+        self._keep = keep_seconds
+        self._clock = clock
+        self._idle: defaultdict[str, deque[tuple[L, float]]] = defaultdict(deque)
         _every.add(self)
 
     def take(self, origin: str) -> tuple[L, bool]:
         """The lane used last, or a new one; and whether it was used before."""
         try:
-            return self._idle[origin].pop(), True
+            return self._idle[origin].pop()[0], True
         except IndexError:
-            return self._open(), False
+            return self._open(origin), False
 
-    def open(self) -> L:
+    def open(self, origin: str) -> L:
         """A new lane."""
-        return self._open()
+        return self._open(origin)
 
-    def give_back(self, origin: str, lane: L) -> None:
-        """Put a lane in good order back."""
-        self._idle[origin].append(lane)
+    def give_back(self, origin: str, lane: L) -> L | None:
+        """Put a lane in good order back; answers one that nobody has used for too long, for the caller to close."""
+        idle, now = self._idle[origin], self._clock()
+        idle.append((lane, now))
+        try:
+            return idle.popleft()[0] if now - idle[0][1] > self._keep else None
+        except IndexError:  # another thread took the last one
+            return None
 
     def drain(self) -> list[L]:
         """Take out every idle lane, to be closed."""
         lanes: list[L] = []
         for idle in list(self._idle.values()):
             while idle:
-                lanes.append(idle.pop())
+                lanes.append(idle.pop()[0])
         return lanes
 
     def forget(self) -> None:

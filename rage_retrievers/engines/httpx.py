@@ -1,19 +1,17 @@
 """The default engine: httpx's transports, one connection each, with a deadline that holds while bytes drip in.
 
 httpx's own timeouts are per read, and its pools grow slow with their size and break when requests are cancelled. So
-each lane is a transport with a single connection, and blocking reads go through a stream that knows the instant by
-which the whole call must end.
+each lane is a transport over a single connection of httpcore, without a pool, that belongs to one call at a time. The
+requests pass through `httpx.HTTPTransport` all the same, where tools that record or fake httpx expect them.
 """
 
 from __future__ import annotations
 
 import asyncio
-import ssl
 import threading
 import time
 import weakref
-from collections.abc import Iterable
-from functools import cache
+from functools import lru_cache
 from typing import Any
 
 import httpcore
@@ -33,75 +31,84 @@ from ._answer import (
     too_large,
 )
 from ._lanes import Lanes
+from ._network import AsyncBackend, DeadlineBackend, sessions, tls_context
+from ._proxy import proxy_for
 
 KEEPALIVE_SECONDS = 30.0
-
-
-@cache
-def tls_context() -> ssl.SSLContext:
-    """One context for every connection, so that TLS sessions are reused and certificates are loaded once."""
-    return httpx.create_ssl_context()
-
-
-class _DeadlineStream(httpcore.NetworkStream):
-    """A stream whose every read and write ends by the lane's deadline."""
-
-    def __init__(self, stream: httpcore.NetworkStream, lane: _Lane) -> None:
-        self._stream = stream
-        self._lane = lane
-
-    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        return self._stream.read(max_bytes, self._lane.remaining(httpcore.ReadTimeout))
-
-    def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        for start in range(0, len(buffer), 65_536):
-            self._stream.write(buffer[start : start + 65_536], self._lane.remaining(httpcore.WriteTimeout))
-
-    def close(self) -> None:
-        self._stream.close()
-
-    def start_tls(
-        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
-    ) -> httpcore.NetworkStream:
-        remaining = self._lane.remaining(httpcore.ConnectTimeout)
-        return _DeadlineStream(self._stream.start_tls(ssl_context, server_hostname, remaining), self._lane)
-
-    def get_extra_info(self, info: str) -> Any:
-        return self._stream.get_extra_info(info)
-
-
-class _DeadlineBackend(httpcore.NetworkBackend):
-    def __init__(self, backend: httpcore.NetworkBackend, lane: _Lane) -> None:
-        self._backend = backend
-        self._lane = lane
-
-    def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,
-        local_address: str | None = None,
-        socket_options: Iterable[Any] | None = None,
-    ) -> httpcore.NetworkStream:
-        remaining = self._lane.remaining(httpcore.ConnectTimeout)
-        stream = self._backend.connect_tcp(host, port, remaining, local_address, socket_options)
-        return _DeadlineStream(stream, self._lane)
-
 
 # How a kept connection that the server has closed meanwhile fails when it is used again.
 _ENDED = (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError)
 _ONE = httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=KEEPALIVE_SECONDS)
 
 
-class _Lane:
-    """One transport with one connection, used by one call at a time."""
+class _State:
+    """What both worlds ask of a lane's connection: httpcore's own, or the only one of the pool that a proxy needs."""
 
-    def __init__(self) -> None:
+    def __init__(self, owner: Any) -> None:
+        self._owner = owner
+        self._fresh = True
+
+    def _connections(self) -> list[Any]:
+        pool = isinstance(self._owner, httpcore.ConnectionPool | httpcore.AsyncConnectionPool)
+        return self._owner.connections if pool else [self._owner]
+
+    def ended(self) -> bool:
+        """Whether the server has closed the connection, or it was idle for too long."""
+        return all(connection.has_expired() for connection in self._connections())
+
+    def reusable(self) -> bool:
+        """Whether the next call may use it: open, and with no byte of the server's left over, which httpcore would
+        take for the next answer."""
+        return all(connection.is_idle() and not _has_leftovers(connection) for connection in self._connections())
+
+    def answered(self, response: httpx.Response) -> None:
+        """A whole answer came: the TLS session serves the next connection too."""
+        if self._fresh:
+            self._fresh = False
+            stream = response.extensions.get("network_stream")
+            secure = stream.get_extra_info("ssl_object") if stream is not None else None
+            if secure is not None:
+                sessions().remember(secure)
+
+
+def _has_leftovers(connection: Any) -> bool:
+    state = getattr(getattr(connection, "_connection", None), "_h11_state", None)
+    return state is not None and bool(state.trailing_data[0])
+
+
+def _over(transport: Any, owner: Any) -> Any:
+    """A transport of httpx's whose pool is a single connection, which does all that it asks of a pool."""
+    made = transport.__new__(transport)
+    made._pool = owner
+    return made
+
+
+@lru_cache(maxsize=256)
+def _origin(origin: str) -> httpcore.Origin:
+    # By way of httpx's URL, which is what its transports compare with: it encodes names as IDNA.
+    url = httpx.URL(origin)
+    return httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=b"/").origin
+
+
+class _Lane:
+    """One blocking connection, used by one call at a time, and its deadline."""
+
+    transport: httpx.HTTPTransport
+
+    def __init__(self, origin: str) -> None:
         self.deadline = 0.0
-        self.transport = httpx.HTTPTransport(verify=tls_context(), limits=_ONE)
-        # httpx offers no way to hand its transport a network backend, which httpcore takes as a documented argument.
-        pool: Any = self.transport._pool
-        pool._network_backend = _DeadlineBackend(pool._network_backend, self)
+        self._backend = DeadlineBackend(self)
+        proxy = proxy_for(origin)
+        if proxy is None:
+            owner: Any = httpcore.HTTPConnection(
+                _origin(origin), tls_context(), KEEPALIVE_SECONDS, network_backend=self._backend
+            )
+            self.transport = _over(httpx.HTTPTransport, owner)
+        else:
+            self.transport = httpx.HTTPTransport(verify=tls_context(), limits=_ONE, proxy=proxy)
+            owner = self.transport._pool
+            owner._network_backend = self._backend
+        self.state = _State(owner)
 
     def remaining(self, late: type[Exception]) -> float:
         """Seconds until the deadline; raises `late` when it has passed."""
@@ -110,8 +117,13 @@ class _Lane:
             raise late("the deadline has passed")
         return left
 
+    def close(self) -> None:
+        """Close the connection, whatever state it is in."""
+        self.transport.close()
+        self._backend.close()
 
-_BLOCKING_LANES: Lanes[_Lane] = Lanes(_Lane)
+
+_BLOCKING_LANES: Lanes[_Lane] = Lanes(_Lane, KEEPALIVE_SECONDS)
 
 
 class HttpxEngine:
@@ -125,11 +137,14 @@ class HttpxEngine:
     def send(self, request: WireRequest, timeout: float, max_bytes: int) -> WireResponse:
         """One request, one whole answer."""
         deadline = time.monotonic() + timeout
-        lane, kept = self._lanes.take(host_of(request.url))
-        kept = kept and request.repeatable and _is_connected(lane.transport)
-        response = self._through(lane, request, deadline, max_bytes, kept=kept)
+        origin = host_of(request.url)
+        lane, kept = self._lanes.take(origin)
+        if kept and lane.state.ended():
+            lane.close()
+            lane, kept = self._lanes.open(origin), False
+        response = self._through(lane, request, deadline, max_bytes, kept=kept and request.repeatable)
         if response is None:
-            response = self._through(self._lanes.open(), request, deadline, max_bytes, kept=False)
+            response = self._through(self._lanes.open(origin), request, deadline, max_bytes, kept=False)
             assert response is not None  # only a kept connection may turn out to have ended
         return response
 
@@ -148,24 +163,59 @@ class HttpxEngine:
             body = collect(response.stream, max_bytes)
             response.stream.close()
         except BaseException as error:
-            lane.transport.close()
+            lane.close()
             if kept and response is None and isinstance(error, _ENDED):
                 return None
             failure = _failure(error, request, timeout)
             if failure is None:
                 raise
         else:
-            if _has_leftovers(lane.transport):
-                lane.transport.close()
-            else:
-                self._lanes.give_back(host_of(request.url), lane)
+            self._done(lane, host_of(request.url), response)
             return answer(response.status_code, headers, body, max_bytes)
         raise failure
+
+    def _done(self, lane: _Lane, origin: str, response: httpx.Response) -> None:
+        if not lane.state.reusable():
+            lane.close()
+            return
+        lane.state.answered(response)
+        unused = self._lanes.give_back(origin, lane)
+        if unused is not None:
+            unused.close()
 
     def close(self) -> None:
         """Close the idle connections."""
         for lane in self._lanes.drain():
-            lane.transport.close()
+            lane.close()
+
+
+class _AsyncLane:
+    """One connection of one event loop, used by one call at a time."""
+
+    transport: httpx.AsyncHTTPTransport
+
+    def __init__(self, origin: str) -> None:
+        self._backend = AsyncBackend()
+        proxy = proxy_for(origin)
+        if proxy is None:
+            owner: Any = httpcore.AsyncHTTPConnection(
+                _origin(origin), tls_context(), KEEPALIVE_SECONDS, network_backend=self._backend
+            )
+            self.transport = _over(httpx.AsyncHTTPTransport, owner)
+        else:
+            self.transport = httpx.AsyncHTTPTransport(verify=tls_context(), limits=_ONE, proxy=proxy)
+            owner = self.transport._pool
+            owner._network_backend = self._backend
+        self.state = _State(owner)
+
+    async def aclose(self) -> None:
+        """Close the connection, whatever state it is in."""
+        await self.transport.aclose()
+        await self._backend.aclose()
+
+    def abandon(self) -> None:
+        """Close the socket alone: the loop that the connection belongs to has ended."""
+        self._backend.abandon()
 
 
 class _LoopLanes:
@@ -173,39 +223,25 @@ class _LoopLanes:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._by_loop: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Lanes[httpx.AsyncHTTPTransport]] = (
+        self._by_loop: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Lanes[_AsyncLane]] = (
             weakref.WeakKeyDictionary()
         )
 
-    def here(self) -> Lanes[httpx.AsyncHTTPTransport]:
+    def here(self) -> Lanes[_AsyncLane]:
         """The lanes of the running loop."""
         loop = asyncio.get_running_loop()
         lanes = self._by_loop.get(loop)
         if lanes is None:
             with self._lock:
                 self._sweep()
-                lanes = self._by_loop.setdefault(loop, Lanes(_async_transport))
+                lanes = self._by_loop.setdefault(loop, Lanes(_AsyncLane, KEEPALIVE_SECONDS))
         return lanes
 
     def _sweep(self) -> None:
         """Close what loops that have ended left open; their own closing can no longer run."""
         for loop in [loop for loop in self._by_loop if loop.is_closed()]:
-            for transport in self._by_loop.pop(loop).drain():
-                _close_socket(transport)
-
-
-def _async_transport() -> httpx.AsyncHTTPTransport:
-    return httpx.AsyncHTTPTransport(verify=tls_context(), limits=_ONE)
-
-
-def _close_socket(transport: httpx.AsyncHTTPTransport) -> None:
-    for connection in transport._pool.connections:
-        inner: Any = getattr(connection, "_connection", None)
-        stream = getattr(inner, "_network_stream", None)
-        raw = stream.get_extra_info("socket") if stream is not None else None
-        if raw is not None:
-            # asyncio hands out a guarded view of the socket; closing the descriptor is what is left to do.
-            getattr(raw, "_sock", raw).close()
+            for lane in self._by_loop.pop(loop).drain():
+                lane.abandon()
 
 
 _ASYNC_LANES = _LoopLanes()
@@ -219,19 +255,21 @@ class AsyncHttpxEngine:
     async def send(self, request: WireRequest, timeout: float, max_bytes: int) -> WireResponse:
         """One request, one whole answer."""
         deadline = time.monotonic() + timeout
-        lanes = _ASYNC_LANES.here()
-        transport, kept = lanes.take(host_of(request.url))
-        kept = kept and request.repeatable and _is_connected(transport)
-        response = await self._through(lanes, transport, request, deadline, max_bytes, kept=kept)
+        lanes, origin = _ASYNC_LANES.here(), host_of(request.url)
+        lane, kept = lanes.take(origin)
+        if kept and lane.state.ended():
+            await _discard(lane)
+            lane, kept = lanes.open(origin), False
+        response = await self._through(lanes, lane, request, deadline, max_bytes, kept=kept and request.repeatable)
         if response is None:
-            response = await self._through(lanes, lanes.open(), request, deadline, max_bytes, kept=False)
+            response = await self._through(lanes, lanes.open(origin), request, deadline, max_bytes, kept=False)
             assert response is not None  # only a kept connection may turn out to have ended
         return response
 
     async def _through(
         self,
-        lanes: Lanes[httpx.AsyncHTTPTransport],
-        transport: httpx.AsyncHTTPTransport,
+        lanes: Lanes[_AsyncLane],
+        lane: _AsyncLane,
         request: WireRequest,
         deadline: float,
         max_bytes: int,
@@ -243,39 +281,46 @@ class AsyncHttpxEngine:
         response = None
         try:
             async with asyncio.timeout(timeout):
-                response = await transport.handle_async_request(_written(request, timeout))
+                response = await lane.transport.handle_async_request(_written(request, timeout))
                 headers = _headers(response)
                 check_length(headers, max_bytes)
                 assert isinstance(response.stream, httpx.AsyncByteStream)
                 body = await _acollect(response.stream, max_bytes)
                 await response.stream.aclose()
         except BaseException as error:
-            await _discard(transport)
+            await _discard(lane)
             if kept and response is None and isinstance(error, _ENDED):
                 return None
             failure = _failure(error, request, timeout)
             if failure is None:
                 raise
         else:
-            if _has_leftovers(transport):
-                await _discard(transport)
-            else:
-                lanes.give_back(host_of(request.url), transport)
+            await self._done(lanes, lane, host_of(request.url), response)
             return answer(response.status_code, headers, body, max_bytes)
         raise failure
 
+    @staticmethod
+    async def _done(lanes: Lanes[_AsyncLane], lane: _AsyncLane, origin: str, response: httpx.Response) -> None:
+        if not lane.state.reusable():
+            await _discard(lane)
+            return
+        lane.state.answered(response)
+        unused = lanes.give_back(origin, lane)
+        if unused is not None:
+            await _discard(unused)
+
     async def aclose(self) -> None:
         """Close the idle connections of the running loop."""
-        for transport in _ASYNC_LANES.here().drain():
-            await transport.aclose()
+        for lane in _ASYNC_LANES.here().drain():
+            await lane.aclose()
 
 
-async def _discard(transport: httpx.AsyncHTTPTransport) -> None:
+async def _discard(lane: _AsyncLane) -> None:
     """Close a lane that a failure or a cancellation left in an unknown state."""
     try:
-        await asyncio.shield(transport.aclose())
+        await asyncio.shield(lane.aclose())
     except Exception:
-        _close_socket(transport)
+        lane.abandon()
 
 
 async def _acollect(stream: httpx.AsyncByteStream, max_bytes: int) -> bytes:
@@ -289,26 +334,20 @@ async def _acollect(stream: httpx.AsyncByteStream, max_bytes: int) -> bytes:
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
-def _is_connected(transport: httpx.HTTPTransport | httpx.AsyncHTTPTransport) -> bool:
-    """Whether the lane's connection will be used; one that is known to have ended is replaced by httpcore itself."""
-    return any(not connection.has_expired() for connection in transport._pool.connections)
-
-
-def _has_leftovers(transport: httpx.HTTPTransport | httpx.AsyncHTTPTransport) -> bool:
-    """Whether the server sent more than its answer: httpcore would take those bytes for the next call's answer."""
-    for connection in transport._pool.connections:
-        state: Any = getattr(getattr(connection, "_connection", None), "_h11_state", None)
-        if state is not None and state.trailing_data[0]:
-            return True
-    return False
+@lru_cache(maxsize=256)
+def _url(url: str) -> httpx.URL:
+    return httpx.URL(url)
 
 
 def _written(request: WireRequest, timeout: float) -> httpx.Request:
+    """The request as httpx's transports take it, with the headers that its clients would add."""
+    url = _url(request.url)
+    headers = [("host", url.netloc.decode("ascii")), *request.headers, ("accept-encoding", "gzip")]
+    if request.body:
+        headers.append(("content-length", str(len(request.body))))
     limits = {"connect": timeout, "read": timeout, "write": timeout, "pool": timeout}
-    headers = [*request.headers, ("accept-encoding", "gzip")]
-    return httpx.Request(
-        request.method, request.url, headers=headers, content=request.body, extensions={"timeout": limits}
-    )
+    stream = httpx.ByteStream(request.body)
+    return httpx.Request(request.method, url, headers=headers, stream=stream, extensions={"timeout": limits})
 
 
 def _headers(response: httpx.Response) -> dict[str, str]:

@@ -16,6 +16,7 @@ from typing import Generic, TypeVar
 from pyreqwest.client import Client, ClientBuilder, SyncClient, SyncClientBuilder
 from pyreqwest.exceptions import BuilderError, NetworkError, PyreqwestError, RequestTimeoutError
 from pyreqwest.http import HeaderMap
+from pyreqwest.proxy import ProxyBuilder
 from pyreqwest.request import RequestBuilder, SyncRequestBuilder
 from pyreqwest.response import BaseResponse
 
@@ -32,15 +33,20 @@ from ._answer import (
     host_of,
     too_large,
 )
+from ._proxy import proxy_for
 
 KEEPALIVE = timedelta(seconds=30)
+PING = timedelta(seconds=5)
+"""How often a connection that all calls share is asked whether it still lives, and how long it has to say so."""
 
 B = TypeVar("B", ClientBuilder, SyncClientBuilder)
 R = TypeVar("R", RequestBuilder, SyncRequestBuilder)
 C = TypeVar("C", Client, SyncClient)
 
 
-def _configured(builder: B) -> B:
+def _configured(builder: B, proxy: str | None) -> B:
+    # The library would send plain http through a proxy too, token and all.
+    builder = builder.no_proxy() if proxy is None else builder.proxy(ProxyBuilder.https(proxy))
     return (
         builder.follow_redirects(False)
         .gzip(False)
@@ -49,36 +55,43 @@ def _configured(builder: B) -> B:
         .zstd(False)
         .referer(False)
         .pool_idle_timeout(KEEPALIVE)
+        .http2(True)
+        .http2_adaptive_window(True)
+        .http2_keep_alive_interval(PING)
+        .http2_keep_alive_timeout(PING)
         .http1_lower_case_headers()
     )
 
 
 class _OneAProcess(Generic[C]):
-    """The process's client of one kind. A forked child makes its own: the parent's threads do not live there."""
+    """The process's client of one kind, and one for each proxy.
 
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._client: C | None = None
+    A forked child makes its own: the parent's threads do not live there.
+    """
 
-    def get(self, builder: type[ClientBuilder] | type[SyncClientBuilder]) -> C:
-        """The client, made on first use."""
-        client = self._client
+    def __init__(self, builder: type[ClientBuilder] | type[SyncClientBuilder]) -> None:
+        self._builder = builder
+        self.forget()
+
+    def get(self, origin: str) -> C:
+        """The client that reaches an origin, made on first use."""
+        proxy = proxy_for(origin)
+        client = self._clients.get(proxy)
         if client is None:
             with self._lock:
-                if self._client is None:
-                    self._client = _configured(builder()).build()  # type: ignore[assignment,type-var]
-                client = self._client
-        assert client is not None  # made just above
+                if proxy not in self._clients:
+                    self._clients[proxy] = _configured(self._builder(), proxy).build()  # type: ignore[assignment,type-var]
+                client = self._clients[proxy]
         return client
 
     def forget(self) -> None:
-        """Leave the client to the process it came from."""
+        """Leave the clients to the process they came from."""
         self._lock = threading.Lock()
-        self._client = None
+        self._clients: dict[str | None, C] = {}
 
 
-_blocking: _OneAProcess[SyncClient] = _OneAProcess()
-_asyncio: _OneAProcess[Client] = _OneAProcess()
+_blocking: _OneAProcess[SyncClient] = _OneAProcess(SyncClientBuilder)
+_asyncio: _OneAProcess[Client] = _OneAProcess(ClientBuilder)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_blocking.forget)
     os.register_at_fork(after_in_child=_asyncio.forget)
@@ -131,7 +144,7 @@ class PyreqwestEngine:
 
     @staticmethod
     def _once(request: WireRequest, timeout: float, max_bytes: int, progress: _Progress) -> WireResponse:
-        client: SyncClient = _blocking.get(SyncClientBuilder)
+        client: SyncClient = _blocking.get(host_of(request.url))
         with _written(client.request(request.method, request.url), request, timeout).build_streamed() as response:
             headers = progress.begun(response)
             check_length(headers, max_bytes)
@@ -168,7 +181,7 @@ class AsyncPyreqwestEngine:
 
     @staticmethod
     async def _once(request: WireRequest, timeout: float, max_bytes: int, progress: _Progress) -> WireResponse:
-        client: Client = _asyncio.get(ClientBuilder)
+        client: Client = _asyncio.get(host_of(request.url))
         builder = _written(client.request(request.method, request.url), request, timeout)
         async with builder.build_streamed() as response:
             headers = progress.begun(response)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import ssl
 import struct
 import threading
 from collections import deque
@@ -26,10 +27,11 @@ class FaultServer:
 
     Its index counts requests over all connections, from 0. There is a second origin, `other_url`, which answers by the
     same script and shows what followed a redirect: each recorded request names its port. Requests must announce their
-    length. Memory stays small whatever is sent; leaving the block breaks every connection and ends the thread.
+    length. Memory stays small whatever is sent; leaving the block breaks every connection and ends the thread. With
+    `tls`, a server's context, both origins are https, and faults begin after the handshake.
     """
 
-    def __init__(self, script: Script) -> None:
+    def __init__(self, script: Script, *, tls: ssl.SSLContext | None = None) -> None:
         self._asked = 0
         self._script = (_by_index(script), 0)
         self._requests: deque[ReceivedRequest] = deque(maxlen=RECORDED_REQUESTS)
@@ -40,17 +42,25 @@ class FaultServer:
         self._ports: tuple[int, int] | None = None
         self.connections = 0
         """Connections accepted so far."""
+        self.resumed = 0
+        """How many of them resumed a TLS session."""
+        self._tls = tls
         self._serving: set[asyncio.Task[None]] = set()
 
     @property
     def url(self) -> str:
         """The base URL to give to a client."""
-        return f"http://127.0.0.1:{self._bound[0]}/v1"
+        return self._url(0)
 
     @property
     def other_url(self) -> str:
         """The base URL of the second origin, to which redirects point."""
-        return f"http://127.0.0.1:{self._bound[1]}/v1"
+        return self._url(1)
+
+    def _url(self, origin: int) -> str:
+        # Certificates are for names, as a rule.
+        place = "http://127.0.0.1" if self._tls is None else "https://localhost"
+        return f"{place}:{self._bound[origin]}/v1"
 
     @property
     def port(self) -> int:
@@ -115,8 +125,12 @@ class FaultServer:
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
         ports = self._bound
+        # A client that is gone answers no close_notify; asyncio would wait half a minute for it.
+        goodbye = None if self._tls is None else 0.05
         servers = [
-            await self._loop.create_server(partial(_Connection, self, here, there), sock=listener)
+            await self._loop.create_server(
+                partial(_Connection, self, here, there), sock=listener, ssl=self._tls, ssl_shutdown_timeout=goodbye
+            )
             for listener, here, there in zip(listeners, ports, reversed(ports), strict=True)
         ]
         started.set_result(None)
@@ -192,6 +206,8 @@ class _Connection(asyncio.StreamReaderProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._wire = transport
+        secure = transport.get_extra_info("ssl_object")
+        self._server.resumed += secure is not None and secure.session_reused
         self._server._opened(self)
         super().connection_made(transport)
 
@@ -243,6 +259,7 @@ class _Connection(asyncio.StreamReaderProtocol):
             case Flood(chunk, total):
                 for start in range(0, total, len(chunk)):
                     await _write(writer, chunk[: total - start])
+                    await asyncio.sleep(0)  # under TLS, draining lets nobody else tell that the client has left
             case Wait(seconds):
                 await self._pause(seconds)
             case Hang():
