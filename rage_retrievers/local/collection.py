@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rage_retrievers.local import chunking
+from rage_retrievers.local import chunking, metadata
 from rage_retrievers.local._lock import exclusive
 from rage_retrievers.local.documents import Reading, UnreadableDocumentError
 from rage_retrievers.local.embedding import Embedding
@@ -253,8 +253,9 @@ class _Batch:
     def add(self, entry: Entry) -> int:
         try:
             loaded = entry.load()
+            metadata.check(loaded.metadata)
             texts = chunking.chunks(loaded.reading.text, self._cut.size, self._cut.overlap)
-        except (UnreadableDocumentError, OSError) as error:
+        except (UnreadableDocumentError, metadata.BadMetadataError, OSError) as error:
             reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
             self._unreadable.append((entry.key, entry.stamp, reason))
             return 0

@@ -26,8 +26,10 @@ MAX_FILE_BYTES = 64 * 1024 * 1024
 MAX_TEXT_CHARACTERS = 20_000_000
 MAX_UNPACKED_BYTES = 128 * 1024 * 1024
 MAX_TAGS = 500_000
+MAX_ATTRIBUTES = 500_000
+MAX_FACT_CHARACTERS = 1_000
 MAX_PDF_PAGES = 5_000
-MAX_PDF_SECONDS = 60.0
+MAX_SECONDS = 60.0
 
 
 class UnreadableDocumentError(Exception):
@@ -71,13 +73,28 @@ def read(name: str, data: bytes) -> Reading:
         raise UnreadableDocumentError(f"more than {MAX_TEXT_CHARACTERS:,} characters of text")
     if not reading.text.strip():
         raise UnreadableDocumentError("no text in it" + (" (scanned pages?)" if suffix == ".pdf" else ""))
-    facts = {"type": suffix.lstrip("."), **reading.facts}
+    facts = {"type": suffix.lstrip("."), **{name: _fact(value) for name, value in reading.facts.items()}}
     return Reading(_clean(reading.text), facts, reading.metadata)
+
+
+class _Deadline:
+    """The moment after which a document is given up; asked between one piece of it and the next."""
+
+    def __init__(self) -> None:
+        self._end = time.monotonic() + MAX_SECONDS
+
+    def check(self) -> None:
+        if time.monotonic() > self._end:
+            raise UnreadableDocumentError(f"takes more than {MAX_SECONDS:.0f} s to read")
 
 
 def _clean(text: str) -> str:
     # Lone surrogates cannot be written as UTF-8; PDF text holds them at times.
     return text.replace("\x00", "").encode("utf-8", "replace").decode("utf-8")
+
+
+def _fact(value: Any) -> Any:
+    return _clean(value)[:MAX_FACT_CHARACTERS] if isinstance(value, str) else value
 
 
 def _decode(data: bytes) -> str:
@@ -97,8 +114,8 @@ def _text(data: bytes) -> Reading:
 
 def _markdown(data: bytes) -> Reading:
     metadata, text = front_matter.split(_decode(data))
-    heading = re.search(r"^#\s+(.+?)\s*#*\s*$", text, re.MULTILINE)
-    title = metadata.get("title") or (heading.group(1) if heading else None)
+    heading = re.search(r"^#[ \t]+(\S.*)$", text, re.MULTILINE)
+    title = metadata.get("title") or (heading.group(1).strip().rstrip("#").strip() if heading else None)
     return Reading(text, {"title": str(title)} if title else {}, metadata)
 
 
@@ -115,12 +132,14 @@ _BREAK = "\x1e"
 _MAX_CLIMB = 32
 
 
-def _html(data: bytes) -> Reading:
-    from bs4 import BeautifulSoup
+# What could be the start of an attribute, counted only in tags too long to be judged by their number.
+_ATTRIBUTE = re.compile(rb"""[\s/"'][^\s/"'=>]""")
+_LONG_TAG = 1_000
 
-    if data.count(b"<") > MAX_TAGS:
-        raise UnreadableDocumentError(f"more than {MAX_TAGS:,} tags")
-    soup = BeautifulSoup(data, "html.parser")
+
+def _html(data: bytes) -> Reading:
+    _check_tags(data)
+    soup = _parsed(data)
     facts: dict[str, Any] = {}
     if soup.title is not None and soup.title.get_text(strip=True):
         facts["title"] = soup.title.get_text(" ", strip=True)
@@ -132,6 +151,31 @@ def _html(data: bytes) -> Reading:
         tag.decompose()
     lines = (" ".join(line.split()) for line in "".join(_spoken(soup)).split(_BREAK))
     return Reading(re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip(), facts)
+
+
+def _check_tags(data: bytes) -> None:
+    if data.count(b"<") > MAX_TAGS:
+        raise UnreadableDocumentError(f"more than {MAX_TAGS:,} tags")
+    for piece in data.split(b">"):
+        start = piece.find(b"<")
+        if start < 0 or len(piece) - start < _LONG_TAG:
+            continue
+        if sum(1 for _ in _ATTRIBUTE.finditer(piece, start)) > MAX_ATTRIBUTES:
+            raise UnreadableDocumentError(f"more than {MAX_ATTRIBUTES:,} attributes in a tag")
+
+
+def _parsed(data: bytes) -> BeautifulSoup:
+    """The tree. Some versions of `html.parser` take quadratic time for tags that do not end, hence the deadline."""
+    from bs4 import BeautifulSoup
+
+    deadline = _Deadline()
+
+    class Bounded(BeautifulSoup):
+        def handle_data(self, data: str) -> None:
+            deadline.check()
+            super().handle_data(data)
+
+    return Bounded(data, "html.parser")
 
 
 def _spoken(soup: BeautifulSoup) -> Iterator[str]:
@@ -176,7 +220,7 @@ def _pdf(data: bytes) -> Reading:
 
     # pypdf reports every oddity of a file on its logger; a file that matters is named in `skipped`.
     logging.getLogger("pypdf").setLevel(logging.CRITICAL)
-    started = time.monotonic()
+    deadline = _Deadline()
     pdf = PdfReader(io.BytesIO(data))
     if pdf.is_encrypted and not pdf.decrypt(""):
         raise UnreadableDocumentError("protected by a password")
@@ -189,8 +233,7 @@ def _pdf(data: bytes) -> Reading:
         size += len(pages[-1])
         if size > MAX_TEXT_CHARACTERS:
             raise UnreadableDocumentError(f"more than {MAX_TEXT_CHARACTERS:,} characters of text")
-        if time.monotonic() - started > MAX_PDF_SECONDS:
-            raise UnreadableDocumentError(f"takes more than {MAX_PDF_SECONDS:.0f} s to read")
+        deadline.check()
     facts: dict[str, Any] = {"pages": len(pages)}
     for name in ("title", "author"):
         value = getattr(pdf.metadata, name, None)

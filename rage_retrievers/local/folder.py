@@ -63,13 +63,17 @@ class Folder:
             raise ConfigurationError(f"folder {str(self.root)!r} is no longer there: restore it or choose another")
         found: dict[str, tuple[Path, os.stat_result]] = {}
         refused: list[tuple[str, str]] = []
-        sidecars: dict[str, os.stat_result] = {}
+        sidecars: dict[str, tuple[Path, os.stat_result]] = {}
         for entry in self._walk(str(self.root), refused):
             relative = self._relative(entry.path)
             try:
                 self._sort(entry, relative, found, sidecars, refused)
+            except UnicodeEncodeError:
+                refused.append((relative.encode("utf-8", "backslashreplace").decode(), "its name is not UTF-8"))
             except OSError as error:
                 refused.append((relative, error.strerror or str(error)))
+            except RuntimeError:  # so Python before 3.13 tells of a link that leads to itself
+                refused.append((relative, "a link that leads to itself"))
         entries = [self._entry(name, *found[name], sidecars.get(name)) for name in sorted(found)]
         return Scan(entries, refused)
 
@@ -97,12 +101,13 @@ class Folder:
         entry: os.DirEntry[str],
         relative: str,
         found: dict[str, tuple[Path, os.stat_result]],
-        sidecars: dict[str, os.stat_result],
+        sidecars: dict[str, tuple[Path, os.stat_result]],
         refused: list[tuple[str, str]],
     ) -> None:
         sidecar = relative.endswith(SIDECAR)
         if not sidecar and not documents.supported(relative):
             return
+        relative.encode()
         path = Path(entry.path)
         if entry.is_symlink():
             path = path.resolve(strict=True)
@@ -115,17 +120,18 @@ class Folder:
         if not stat.S_ISREG(seen.st_mode):
             refused.append((relative, "not a regular file"))
         elif sidecar:
-            sidecars[relative.removesuffix(SIDECAR)] = seen
+            sidecars[relative.removesuffix(SIDECAR)] = path, seen
         else:
             found[relative] = path, seen
 
-    def _entry(self, name: str, path: Path, seen: os.stat_result, sidecar: os.stat_result | None) -> Entry:
-        stamp = _stamp(seen) + (f"+{_stamp(sidecar)}" if sidecar is not None else "")
-        return Entry(name, stamp, lambda: self._load(name, path, sidecar is not None))
+    def _entry(self, name: str, path: Path, seen: os.stat_result, sidecar: tuple[Path, os.stat_result] | None) -> Entry:
+        if sidecar is None:
+            return Entry(name, _stamp(seen), lambda: self._load(name, path, None))
+        return Entry(name, f"{_stamp(seen)}+{_stamp(sidecar[1])}", lambda: self._load(name, path, sidecar[0]))
 
-    def _load(self, name: str, path: Path, sidecar: bool) -> Loaded:
+    def _load(self, name: str, path: Path, sidecar: Path | None) -> Loaded:
         reading = documents.read(name, _bytes(path))
-        given = _object(_bytes(self.root / f"{name}{SIDECAR}"), name) if sidecar else {}
+        given = {} if sidecar is None else _object(_bytes(sidecar), name)
         return Loaded(
             reading, file_fields(name, digest(str(self.root))), {**reading.facts, **reading.metadata, **given}
         )

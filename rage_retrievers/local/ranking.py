@@ -27,6 +27,8 @@ BACKGROUND_WEIGHT = 0.4
 # Naming an admitted passage in a query takes as long as passing over eight hits that are not admitted.
 _HITS_PER_NAME = 8
 _GROUP = 64
+# Each pair of words costs a search, so of a question that long only the first pairs count.
+_MAX_PAIRS = 256
 Reranker = Callable[[str, list[str]], list[float]]
 
 
@@ -94,7 +96,7 @@ class _Search:
             weights[term] += weight
         self._plain = TextQuery(tuple(weights.items()))
         self._bound = text.bound(self._plain)
-        self._pairs = list(dict.fromkeys(pairwise(said)))
+        self._pairs = list(dict.fromkeys(pairwise(said)))[:_MAX_PAIRS]
         self._admitted = snapshot.admitted(ask.condition)
         self._vector = _vector(embedding, ask)
         self._cosines: Vectors | None = None

@@ -118,7 +118,7 @@ def _indexed(name: str) -> str:
 def _condition(body: Mapping[str, Any], advanced: Fields) -> Filter | None:
     try:
         parts = [
-            read_metadata_filters(body.get("metadata-filters")),
+            read_metadata_filters(Fields(body).array("metadata-filters", [])),
             read_query_filters(advanced.object("filters", {})),
         ]
     except BadFilterError as error:

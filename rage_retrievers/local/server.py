@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 import socket
 import threading
 from collections.abc import Callable, Sequence
@@ -12,9 +13,9 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute, request_response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from rage_retrievers.errors import ConfigurationError
@@ -22,7 +23,7 @@ from rage_retrievers.local.service import LocalService
 from rage_retrievers.local.wire import LocalResponse, RefusedError
 
 MAX_UPLOAD_BYTES = 64 * 1024 * 1024
-_METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"]
+_HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::\d+)?")
 
 
 def asgi_app(
@@ -38,13 +39,19 @@ def asgi_app(
             body = await _body(request)
         except RefusedError as refused:
             return _response(refused.response())
+        except ClientDisconnect:
+            return Response(status_code=400)  # which nobody is there to read
         path = request.scope["raw_path"].decode("latin-1") if "raw_path" in request.scope else request.url.path
         if request.scope["query_string"]:
             path += "?" + request.scope["query_string"].decode("latin-1")
         return _response(await run_in_threadpool(service.handle, request.method, path, dict(request.headers), body))
 
     guard = [] if hosts is None else [Middleware(_OnlyFor, hosts=hosts)]
-    return Starlette(routes=[*routes, Route("/{path:path}", answer, methods=_METHODS)], middleware=guard)
+    app = Starlette(routes=routes, middleware=guard)
+    # Not a route: those match neither a path with a newline in it nor every method.
+    app.router.default = request_response(answer)
+    app.router.redirect_slashes = False
+    return app
 
 
 class _OnlyFor:
@@ -55,11 +62,18 @@ class _OnlyFor:
         self._hosts = hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and not self._hosts(Request(scope).url.hostname or ""):
+        # Not Request.url: it puts this server's own address in the place of a header it cannot read.
+        if scope["type"] == "http" and not self._hosts(_named(Request(scope).headers.get("host", ""))):
             refused = RefusedError(403, "Forbidden", "this service answers only to the name of the loopback address")
             await _response(refused.response())(scope, receive, send)
         else:
             await self._app(scope, receive, send)
+
+
+def _named(host: str) -> str:
+    """The name in a Host header; empty for a header that holds no name."""
+    found = _HOST.fullmatch(host)
+    return "" if found is None else found[1]
 
 
 def _response(answer: LocalResponse) -> Response:

@@ -12,7 +12,7 @@ import secrets
 from pathlib import PurePosixPath
 from typing import Any
 
-from rage_retrievers.local import connectors, documents
+from rage_retrievers.local import connectors, documents, metadata
 from rage_retrievers.local._paths import digest
 from rage_retrievers.local.account import Account, StoredFile, Ticket, new_id, now
 from rage_retrievers.local.collection import Entry, Loaded
@@ -132,8 +132,8 @@ def _upload_connector(account: Account, identity: str) -> str:
 def _start(call: Call, account: Account, connector: str) -> LocalResponse:
     fields = Fields(call.json())
     name, content_type = _name(fields), fields.text("contentType", filled=True)
-    metadata = _metadata(fields.text("metadata")) if fields.has("metadata") else {}
-    ticket = Ticket(secrets.token_urlsafe(24), connector, name, content_type, metadata=metadata)
+    given = _metadata(fields.text("metadata")) if fields.has("metadata") else {}
+    ticket = Ticket(secrets.token_urlsafe(24), connector, name, content_type, metadata=given)
     account.put(ticket)
     return reply({"uploadUrl": _url(call, ticket)})
 
@@ -160,6 +160,10 @@ def _metadata(written: str) -> dict[str, Any]:
         raise bad("metadata", "expected a string that holds a JSON object") from error
     if not isinstance(value, dict):
         raise bad("metadata", "expected a string that holds a JSON object")
+    try:
+        metadata.check(value)
+    except metadata.BadMetadataError as error:
+        raise bad("metadata", str(error)) from error
     return value
 
 

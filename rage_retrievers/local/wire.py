@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, unquote
 
 MAX_BODY_BYTES = 4 * 1024 * 1024
 MAX_JSON_DEPTH = 64
@@ -50,9 +50,9 @@ class Call:
     @classmethod
     def read(cls, method: str, path: str, headers: Mapping[str, str], body: bytes) -> Call:
         """Take a request apart; split before it is decoded, so an encoded slash stays in its segment."""
-        split = urlsplit(path if path.startswith("/") else f"/{path}")
-        segments = tuple(unquote(part) for part in split.path.strip("/").split("/"))
-        query = {name: values[-1] for name, values in parse_qs(split.query, keep_blank_values=True).items()}
+        place, _, asked = path.partition("#")[0].partition("?")
+        segments = tuple(unquote(part) for part in place.strip("/").split("/"))
+        query = {name: values[-1] for name, values in parse_qs(asked, keep_blank_values=True).items()}
         return cls(method.upper(), segments, {k.lower(): v for k, v in headers.items()}, body, query)
 
     def token(self) -> str:
@@ -60,7 +60,7 @@ class Call:
         scheme, _, value = self.headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer" and value.strip():
             return value.strip()
-        if scheme and not value:
+        if scheme and not value and scheme.lower() != "bearer":
             return scheme  # the older gateway's form: the token alone
         return self.headers.get("x-lambda-api-key", "").strip()
 

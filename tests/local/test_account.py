@@ -160,8 +160,8 @@ def test_an_upload_url_takes_one_file(client: Client) -> None:
     assert [file["name"] for file in client("GET", f"/uploads/{connector}/files")["files"]] == ["../../escape.txt"]
 
 
-@pytest.mark.parametrize("metadata", ["{", "[1]", '"x"'])
-def test_upload_metadata_must_be_an_object(client: Client, metadata: str) -> None:
+@pytest.mark.parametrize("metadata", ["{", "[1]", '"x"', '{"a": NaN}', '{"a":' * 99 + "1" + "}" * 99, '{"a": 1e999}'])
+def test_upload_metadata_must_be_an_object_that_can_be_kept(client: Client, metadata: str) -> None:
     """400 naming the field."""
     body = {"name": "a.txt", "contentType": "text/plain", "metadata": metadata}
     answer = client("PUT", f"/uploads/{client.connector()}/files", body, 400)

@@ -44,3 +44,34 @@ def test_a_pdf_that_unpacks_without_end_is_refused() -> None:
     bomb = b"4 0 obj\n<< /Length %d /Filter /FlateDecode >>\nstream\n%s\nendstream\nendobj\n" % (len(packed), packed)
     with pytest.raises(UnreadableDocumentError):
         documents.read("bomb.pdf", whole[:start] + bomb + whole[end:])
+
+
+@pytest.mark.parametrize("piece", [b"<!--", b"<?", b"<a<a", b"</a"])
+def test_a_page_whose_tags_do_not_end_is_given_up_in_time(monkeypatch: pytest.MonkeyPatch, piece: bytes) -> None:
+    """Where the parser takes quadratic time (some versions of Python), the deadline ends it."""
+    monkeypatch.setattr(documents, "MAX_SECONDS", 0.2)
+    with pytest.raises(UnreadableDocumentError, match=r"takes more than|no text"):
+        documents.read("page.html", b"<p>" + piece * 200_000)
+
+
+def test_a_tag_of_nothing_but_attributes_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their number is bounded before they are objects; a picture inside a page is one attribute however long."""
+    monkeypatch.setattr(documents, "MAX_ATTRIBUTES", 1000)
+    with pytest.raises(UnreadableDocumentError, match="attributes"):
+        documents.read("page.html", b"<p " + b"a b='c' " * 1000 + b">text")
+    picture = b"<img src='data:image/png;base64," + b"Zm9v+" * 50_000 + b"'>"
+    assert documents.read("page.html", b"<p>text" + picture).text == "text"
+
+
+@pytest.mark.parametrize(
+    ("line", "title"), [("# One", "One"), ("#  One ##  ", "One"), ("# C#m", "C#m"), ("#One", None), ("## Two", None)]
+)
+def test_the_first_heading_is_the_title(line: str, title: str | None) -> None:
+    """Closing marks are no part of it."""
+    assert documents.read("a.md", f"text\n{line}\n".encode()).facts.get("title") == title
+
+
+def test_a_heading_full_of_spaces_is_read_in_one_pass_and_a_title_is_short() -> None:
+    """No quadratic search, and no passage carries a megabyte of title."""
+    text = "# a" + " " * 300_000 + "b\n"
+    assert len(documents.read("a.md", text.encode()).facts["title"]) == documents.MAX_FACT_CHARACTERS

@@ -60,6 +60,69 @@ def test_a_file_that_cannot_be_read_is_named_and_the_rest_indexed(folder: Path, 
     assert service.stats.files == 6
 
 
+@pytest.mark.parametrize(
+    ("sidecar", "reason"),
+    [
+        ('{"year": NaN}', "number"),
+        ('{"year": 1e999}', "number"),
+        ('{"year": %s}' % ("9" * 400), "number"),
+        ('{"name": "\\ud800"}', "Unicode"),
+        ('{"\\ud800": 1}', "Unicode"),
+        ('{"a":' * 200 + "1" + "}" * 200, "nested"),
+        ('{"a":' + "[" * 900 + "]" * 900 + "}", "nested"),
+        ('{"a": "%s"}' % ("x" * 70_000), "bytes"),
+    ],
+)
+def test_metadata_that_cannot_be_kept_costs_one_file(
+    folder: Path, open_service: Any, sidecar: str, reason: str
+) -> None:
+    """The file is named with the reason; the rest is indexed, filtered and answered."""
+    (folder / "tax.pdf.metadata.json").write_text(sidecar)
+    service: LocalService = open_service(folder)
+    assert reason in dict(service.skipped)["tax.pdf"]
+    ask = Asker(service)
+    assert len(ask("anything", num_results=9)["documents"]) == 5
+    assert ask.sources("tomatoes", metadata_filters=[{"year": [2024]}]) == ["guide.md"]
+
+
+def test_front_matter_that_cannot_be_kept_costs_one_file(folder: Path, open_service: Any) -> None:
+    """Half of a character pair in a Markdown file's head."""
+    (folder / "guide.md").write_text('---\ntitle: "\\ud800"\n---\nTomatoes')
+    assert "Unicode" in dict(open_service(folder).skipped)["guide.md"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names themselves")
+def test_a_name_that_is_not_text_is_skipped(folder: Path, open_service: Any) -> None:
+    """It is named in a form that can be printed."""
+    (folder / os.fsdecode(b"\xff.txt")).write_text("x")
+    service: LocalService = open_service(folder)
+    assert dict(service.skipped) == {"\\udcff.txt": "its name is not UTF-8"}
+    assert service.stats.files == 6
+
+
+def test_a_link_that_leads_to_itself_is_skipped(folder: Path, open_service: Any) -> None:
+    """It costs nobody else anything."""
+    (folder / "loop.txt").symlink_to(folder / "loop.txt")
+    service: LocalService = open_service(folder)
+    assert list(dict(service.skipped)) == ["loop.txt"]
+    assert service.stats.files == 6
+
+
+def test_a_sidecar_may_be_a_link_inside_the_folder_and_no_other(
+    folder: Path, tmp_path: Path, open_service: Any
+) -> None:
+    """One that leads outside is named and left out."""
+    (tmp_path / "secret.json").write_text('{"year": 1}')
+    (folder / "shared.json").write_text('{"year": 2}')
+    (folder / "letter.docx.metadata.json").symlink_to(folder / "shared.json")
+    (folder / "page.html.metadata.json").symlink_to(tmp_path / "secret.json")
+    service: LocalService = open_service(folder)
+    ask = Asker(service)
+    assert ask.sources("rent", metadata_filters=[{"year": [2]}]) == ["letter.docx"]
+    assert ask.sources("lava", metadata_filters=[{"year": [1]}]) == []
+    assert "outside" in dict(service.skipped)["page.html.metadata.json"]
+
+
 def test_a_packed_bomb_is_not_unpacked(folder: Path, open_service: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A document that unpacks beyond the bound is skipped."""
     monkeypatch.setattr("rage_retrievers.local.documents.MAX_UNPACKED_BYTES", 1000)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from typing import Any
 
 import httpx
@@ -31,6 +32,7 @@ def ask(steady: Any) -> Any:
         ({"numResults": 1e400}, "body"),
         ({"rerank": "yes"}, "rerank"),
         ({"metadata-filters": {"year": [1]}}, "metadata-filters"),
+        ({"metadata-filters": None}, "metadata-filters"),
         ({"metadata-filters": [7]}, "metadata-filters[0]"),
         ({"metadata-filters": [{"year": [{}]}]}, "metadata-filters[0].year"),
         ({"context": {}}, "context.messages"),
@@ -81,6 +83,13 @@ def test_a_request_without_a_token_is_unauthorized(ask: Any) -> None:
     assert ask.post(GOOD, token="")[0] == 401
 
 
+@pytest.mark.parametrize("sent", ["Bearer", "Bearer  ", "Basic dDp0", ""])
+def test_a_scheme_without_a_token_is_unauthorized(ask: Any, sent: str) -> None:
+    """The word Bearer is no token."""
+    path = f"/v1/org/{LOCAL_ORGANIZATION}/pipelines"
+    assert ask.service.handle("GET", path, {"authorization": sent}, b"").status == 401
+
+
 def test_only_the_key_given_opens_the_service(folder: Any, open_service: Any) -> None:
     """With an api_key any other token is 401, in both headers."""
     service: LocalService = open_service(folder, api_key="sesame")
@@ -110,11 +119,27 @@ def test_the_server_answers_as_the_service_does(ask: Any) -> None:
         assert httpx.post(url, json=GOOD).status_code == 401
 
 
-def test_the_server_answers_only_to_loopback_names(ask: Any) -> None:
-    """A web page whose name was pointed at this machine gets nothing."""
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("evil.example", 403),
+        ("evil.example:80", 403),
+        ("127.0.0.1@evil.example", 403),
+        ("127.0.0.1 evil.example", 403),
+        ("127.0.0.1/evil.example", 403),
+        ("[::1", 403),
+        ("", 403),
+        ("127.0.0.1:80", 200),
+        ("LOCALHOST", 200),
+        ("[::1]:80", 200),
+    ],
+)
+def test_the_server_answers_only_to_loopback_names(ask: Any, host: str, status: int) -> None:
+    """A web page whose name was pointed at this machine gets nothing, nor does a header that holds no name."""
     with LocalServer(ask.service) as server:
-        headers = {"Authorization": "Bearer t", "Host": "evil.example"}
-        assert httpx.get(f"{server.url}/org/x/pipelines", headers=headers).status_code == 403
+        headers = {"Authorization": "Bearer t", "Host": host}
+        url = f"{server.url}/org/{LOCAL_ORGANIZATION}/pipelines"
+        assert httpx.get(url, headers=headers).status_code == status
 
 
 def test_other_machines_need_a_key(ask: Any) -> None:
@@ -127,3 +152,32 @@ def test_a_port_that_is_taken_is_told(ask: Any) -> None:
     """The error names the port."""
     with LocalServer(ask.service) as server, pytest.raises(ConfigurationError, match=str(server.port)):
         LocalServer(ask.service, port=server.port)
+
+
+@pytest.mark.parametrize("path", ["/v1/org/%0A/pipelines", "//[::1/v1", "http://evil.example/v1/org", "*", "/v1//org"])
+@pytest.mark.parametrize("method", ["GET", "TRACE", "OPTIONS", "ODD"])
+def test_every_path_and_method_is_answered_in_the_protocols_form(ask: Any, method: str, path: str) -> None:
+    """404 as JSON, whatever the request line says."""
+    with LocalServer(ask.service) as server:
+        sent = f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: t\r\nConnection: close\r\n\r\n"
+        head, _, body = raw(server.port, sent.encode()).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 404")
+    assert json.loads(body)["error"]
+
+
+def test_a_client_that_leaves_in_the_middle_is_no_error(ask: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """Half a body and a closed connection: nothing is logged, and the next client is answered."""
+    with LocalServer(ask.service) as server:
+        url = f"/v1/org/{LOCAL_ORGANIZATION}/pipelines/{LOCAL_PIPELINE}/retrieval"
+        with socket.create_connection(("127.0.0.1", server.port)) as leaving:
+            leaving.sendall(f"POST {url} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 999\r\n\r\n{{".encode())
+        answer = httpx.post(f"http://127.0.0.1:{server.port}{url}", headers={"Authorization": "t"}, json=GOOD)
+    assert answer.status_code == 200
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
+
+
+def raw(port: int, sent: bytes) -> bytes:
+    """What comes back for these bytes, until the connection ends."""
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        connection.sendall(sent)
+        return b"".join(iter(lambda: connection.recv(65_536), b""))

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from rage_retrievers.local import LOCAL_ORGANIZATION, LOCAL_PIPELINE, LocalService, ranking
+from rage_retrievers.local.text_index import TextView
 
 MODES = ["text", "vector", "hybrid"]
 
@@ -89,6 +90,22 @@ def test_relevancies_are_between_zero_and_one(ask: Any) -> None:
     for question in ("bees", "bees bees bees", "", "zzz", "日本語", "the of and"):
         for document in ask(question, num_results=6, advanced={"mode": "hybrid"})["documents"]:
             assert 0 <= document["relevancy"] <= 1
+
+
+def test_a_question_of_endless_pairs_of_words_costs_a_bounded_number_of_searches(
+    ask: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only the first pairs of a question are looked for."""
+    asked: list[int] = []
+    pairs = TextView.pairs
+
+    def counted(self: TextView, named: Any, within: Any) -> Any:
+        asked.append(len(named))
+        return pairs(self, named, within)
+
+    monkeypatch.setattr(TextView, "pairs", counted)
+    ask(" ".join(f"bee{number}" for number in range(2000)), rerank=True)
+    assert asked == [256]
 
 
 def test_no_more_documents_than_asked(ask: Any) -> None:
