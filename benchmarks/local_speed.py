@@ -1,6 +1,7 @@
 """Speed and memory of the embedded pipeline beside their bars.
 
     python benchmarks/local_speed.py [--passages 185000] [--files 10000]
+    python benchmarks/local_speed.py --smoke    # that it runs: everything small, so the figures say nothing
 
 Texts are sentences of the standard library's docstrings, shuffled into new passages; questions are stretches of such
 sentences. Every figure that says "start" is of a new process. Numeric libraries are held to one thread.
@@ -47,7 +48,7 @@ class Bar:
 
     def __str__(self) -> str:
         sign = ">=" if self.at_least else "<="
-        return f"{self.name:<58}{self.value:>10,.1f} {self.unit:<9}{sign} {self.bar:,.0f} {verdict(self.held)}"
+        return f"{self.name:<58}{self.value:>10,.2f} {self.unit:<9}{sign} {self.bar:,g} {verdict(self.held)}"
 
 
 def tell(name: str, value: float, unit: str) -> None:
@@ -302,14 +303,14 @@ def child(name: str, folder: Path, cache: Path) -> dict[str, float]:
     return {**json.loads(done.stdout), "wall": wall}
 
 
-def measure(home: Path, count: int, files: int) -> Iterator[Bar]:
-    """Each figure as soon as it is known."""
+def measure(home: Path, count: int, files: int, small: int) -> Iterator[Bar]:
+    """Each figure as soon as it is known; `small` passages are asked for over HTTP."""
     write_mixed(home / "mixed")
     cold = [child("start", home / "mixed", home / f"mixed-cache-{run}") for run in range(3)]
     yield Bar("first answer over 50 mixed files, cold, process wall", min(one["wall"] for one in cold), 1.5, "s")
     tell("processor time of it, all threads", min(one["processor"] for one in cold), "s")
 
-    write_large(home / "small", 7200, 600)
+    write_large(home / "small", small, small // 12)
     http = child("http", home / "small", home / "small-cache")
     yield Bar(f"HTTP keep-alive, hybrid, {http['chunks']:,.0f} chunks, p50", http["p50"], 3, "ms")
 
@@ -337,18 +338,20 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--passages", type=int, default=185_000, help="of about 125 words; nearly two make a chunk")
     parser.add_argument("--files", type=int, default=10_000)
+    parser.add_argument("--smoke", action="store_true", help="run everything on a few files")
     parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.child:
         name, folder, cache = given.child
         json.dump(CHILDREN[name](Path(folder), Path(cache)) | {"processor": time.process_time()}, sys.stdout)
         return 0
+    sizes = (400, 40, 120) if given.smoke else (given.passages, given.files, 7200)
     held = True
     with tempfile.TemporaryDirectory() as scratch:
-        for bar in measure(Path(scratch), given.passages, given.files):
+        for bar in measure(Path(scratch), *sizes):
             print(bar, flush=True)
             held &= bar.held
-    return 0 if held else 1
+    return 0 if held or given.smoke else 1
 
 
 if __name__ == "__main__":

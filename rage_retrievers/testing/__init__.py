@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from rage_retrievers.testing.faults_case import FaultCase
     from rage_retrievers.testing.faults_catalogue import FAULTS
     from rage_retrievers.testing.faults_server import FaultServer
+    from rage_retrievers.testing.vectorize import VectorizeServer, vectorize_server
     from rage_retrievers.testing.world import REFUSED, SILENCE, AsyncVirtualWorld, Reply, Running, VirtualWorld
 
 _HOMES = {
@@ -67,7 +68,9 @@ _HOMES = {
     "Reply": "world",
     "Running": "world",
     "SILENCE": "world",
+    "VectorizeServer": "vectorize",
     "VirtualWorld": "world",
+    "vectorize_server": "vectorize",
 }
 
 __all__ = [
@@ -87,6 +90,7 @@ __all__ = [
     "Reset",
     "Running",
     "Script",
+    "VectorizeServer",
     "VirtualWorld",
     "Wait",
     "Write",
@@ -99,6 +103,7 @@ __all__ = [
     "http",
     "refused_url",
     "status",
+    "vectorize_server",
 ]
 
 

@@ -16,8 +16,15 @@ _DOCUMENT = Path(__file__).parent / "data" / "vectorize_api.json"
 @cache
 def document() -> dict[str, Any]:
     """The document, its `nullable` written as JSON Schema writes it."""
-    loaded: dict[str, Any] = _nullable(json.loads(_DOCUMENT.read_text("utf-8")))
+    loaded: dict[str, Any] = _nullable(raw())
     return loaded
+
+
+@cache
+def raw() -> dict[str, Any]:
+    """The document as it is."""
+    read: dict[str, Any] = json.loads(_DOCUMENT.read_text("utf-8"))
+    return read
 
 
 def check(method: str, path: str, status: int, body: Any) -> None:
