@@ -40,12 +40,12 @@ REGIONS: dict[str, Callable[[str], str]] = {
 }
 """Parts of pages, by the first word of their name; the rest of the name is the argument."""
 
-_REGION = re.compile(r"(<!-- generated: (\w+) ?(.*?) -->\n).*?(<!-- end of generated -->)", re.DOTALL)
+_REGION = re.compile(r"(<!-- generated: (\w+)(?: ([^\n]+?))? -->\n).*?(<!-- end of generated -->)", re.DOTALL)
 
 
 def filled(page: str) -> str:
     """The page with its regions as they are today."""
-    return _REGION.sub(lambda found: f"{found[1]}\n{REGIONS[found[2]](found[3])}\n\n{found[4]}", page)
+    return _REGION.sub(lambda found: f"{found[1]}\n{REGIONS[found[2]](found[3] or '')}\n\n{found[4]}", page)
 
 
 def wanted() -> dict[Path, str]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -98,3 +99,14 @@ def test_generated_pages_are_up_to_date() -> None:
         [sys.executable, ROOT / "scripts" / "generate_docs.py", "--check"], capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "", "")
+
+
+def test_every_generated_region_has_one_end_and_every_table_a_place() -> None:
+    """No region swallows another's markers, and everything that can be generated stands on some page."""
+    regions: list[str] = []
+    for page in PAGES:
+        marks = re.findall(r"^<!-- (generated: \w+|end of generated)\b.*-->$", page.read_text(), re.MULTILINE)
+        assert [mark == "end of generated" for mark in marks] == [False, True] * (len(marks) // 2), named(page)
+        regions += [mark.removeprefix("generated: ") for mark in marks[::2]]
+    generator = runpy.run_path(str(ROOT / "scripts" / "generate_docs.py"))
+    assert set(regions) == set(generator["REGIONS"])
