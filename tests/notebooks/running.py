@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,25 +13,34 @@ from nbclient import NotebookClient
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = ROOT / "notebooks"
-SECONDS_PER_CELL = 60
+SECONDS = 60
+"""What a notebook may take."""
 
 
-def execute(path: Path, environment: Mapping[str, str]) -> Any:
-    """The executed notebook; raises where a cell does. Settings of this library come from `environment` alone."""
+def execute(path: Path, environment: Mapping[str, str], until: Callable[[], bool] | None = None) -> Any:
+    """The executed notebook; raises where a cell does, or reaches for another machine. Ends early once `until` holds.
+
+    Settings of this library come from `environment` alone.
+    """
     notebook = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]  # untyped library
     client = NotebookClient(
         notebook,
-        timeout=SECONDS_PER_CELL,
+        timeout=SECONDS,
         kernel_name="python3",
         resources={"metadata": {"path": str(NOTEBOOKS)}},
-        extra_arguments=["--IPKernelApp.log_level=ERROR"],  # it warns of its own loopback connection
+        extra_arguments=["--IPKernelApp.log_level=ERROR", *_CLOSED],  # it warns of its own loopback connection
     )
     ours = ("VECTORIZE_", "RAGE_", "CHAT_MODEL")
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
-    client.execute(env={**inherited, "MPLBACKEND": _INLINE, "PYTHONHASHSEED": "0", **environment})
+    with client.setup_kernel(env={**inherited, "MPLBACKEND": _INLINE, "PYTHONHASHSEED": "0", **environment}):
+        for index, cell in enumerate(notebook.cells):
+            client.execute_cell(cell, index)
+            if until is not None and until():
+                break
     return notebook
 
 
+_CLOSED = [f"--IPKernelApp.exec_lines=import sys; sys.path.insert(0, {str(ROOT / 'tests')!r}); import loopback"]
 _INLINE = "module://matplotlib_inline.backend_inline"
 
 
