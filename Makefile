@@ -4,8 +4,9 @@ BIN    := $(VENV)/bin
 DOCS   ?=
 Q      ?=
 LIVE   ?=
+TESTS  ?=
 
-.PHONY: cassettes docs notebooks package demo test lint types unit clean generate
+.PHONY: cassettes docs notebooks package demo install test lint types unit clean generate
 
 # The demo's stamp and the tests' stamp are two, so that the demo installs no test tools.
 $(VENV)/.demo: pyproject.toml constraints.txt
@@ -17,6 +18,9 @@ $(VENV)/.dev: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $@
+
+# Everything that the other targets need.
+install: $(VENV)/.docs
 
 demo: $(VENV)/.demo
 	@$(BIN)/rage demo $(if $(DOCS),--docs "$(DOCS)") $(if $(Q),--question "$(Q)")
@@ -31,7 +35,7 @@ types: $(VENV)/.dev
 	$(BIN)/mypy rage_retrievers tests
 
 unit: $(VENV)/.dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(TESTS)
 
 clean:
 	rm -rf $(VENV) build dist site .mypy_cache .pytest_cache .ruff_cache
@@ -54,7 +58,7 @@ package: $(VENV)/.dev
 
 # With LIVE=1 against the real service, which needs VECTORIZE_API_KEY, VECTORIZE_ORGANIZATION_ID, VECTORIZE_PIPELINE_ID.
 cassettes: $(VENV)/.dev
-	$(BIN)/python scripts/record_cassettes.py $(if $(LIVE),--live)
+	$(BIN)/python scripts/record_cassettes.py $(if $(filter 1,$(LIVE)),--live)
 
 # Runs the notebooks and stores what they show.
 notebooks: $(VENV)/.dev

@@ -124,14 +124,25 @@ def run(*command: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
+def pip(python: Path) -> tuple[str | Path, ...]:
+    """The beginning of a pip command for that environment."""
+    return sys.executable, "-m", "pip", "--python", python
+
+
 def environment(folder: Path, *packages: str) -> Path:
     """A clean environment with these packages, in the versions this release was tested with; its Python."""
-    venv.create(folder, with_pip=True)
+    venv.create(folder, with_pip=False)  # this Python's pip serves them all
     python = folder / "bin" / "python"
     installed = run(
-        python, "-m", "pip", "install", "-q", "--disable-pip-version-check", "-c", ROOT / "constraints.txt", *packages,
+        *pip(python),
+        "install",
+        "-q",
+        "--disable-pip-version-check",
+        "-c",
+        ROOT / "constraints.txt",
+        *packages,
         cwd=folder,
-    )  # fmt: skip
+    )
     if installed.returncode:
         raise RuntimeError(installed.stdout.strip()[-500:])
     return python
@@ -145,9 +156,9 @@ def build(scratch: Path) -> tuple[list[Check], Path | None]:
     wheel, sdist = next(dist.glob("*.whl"), None), next(dist.glob("*.tar.gz"), None)
     if wheel is None or sdist is None:
         return [Check("build", False, built.stdout.strip()[-500:])], None
-    checked = run(python, "-m", "twine", "check", "--strict", wheel, sdist, cwd=scratch)
+    checked = run(python, "-m", "twine", "--no-color", "check", "--strict", wheel, sdist, cwd=scratch)
     return [
-        Check("twine check", checked.returncode == 0, " ".join(checked.stdout.split())[-200:]),
+        Check("twine check", checked.returncode == 0, " ".join(re.sub(r"\S*/", "", checked.stdout).split())),
         *_wheel(wheel),
         _sdist(sdist),
     ], wheel
@@ -188,7 +199,7 @@ def smoke(extra: str, wheel: Path, scratch: Path) -> Check:
     work = folder / "work"
     work.mkdir()
     done = run(python, "-W", "error::DeprecationWarning:rage_retrievers", "-c", SMOKE[extra], cwd=work)
-    packages = len(run(python, "-m", "pip", "freeze", cwd=work).stdout.splitlines())
+    packages = len(run(*pip(python), "freeze", cwd=work).stdout.splitlines())
     said = f"{packages} packages, {time.monotonic() - began:.0f} s"
     return Check(f"extra {extra}", done.returncode == 0, said if done.returncode == 0 else done.stdout.strip()[-400:])
 

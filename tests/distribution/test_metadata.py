@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import runpy
 import tomllib
@@ -55,3 +56,14 @@ def test_the_licence_and_the_type_marker_are_there() -> None:
     assert PROJECT["license-files"] == ["LICENSE"]
     assert f"{PROJECT['license']} License" in (ROOT / "LICENSE").read_text()
     assert (ROOT / "rage_retrievers" / "py.typed").exists()
+
+
+def test_no_address_is_invented() -> None:
+    """Only places that exist are named; a placeholder would be somebody else's some day."""
+    assert set(PROJECT["urls"].values()) <= {"https://vectorize.io"}
+
+
+def test_llamahub_finds_the_class_where_it_is_said_to_be() -> None:
+    """The import path is the face's, and each class named is exported there."""
+    hub = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["llamahub"]
+    assert set(hub["class_authors"]) <= set(importlib.import_module(hub["import_path"]).__all__)
