@@ -23,6 +23,11 @@ _KEY_SHAPED = re.compile(r"(?<![\w/+=-])(?=[\w/+=-]*\d)(?=[\w/+=-]*[a-z])(?=[\w/
 _NAMES = {"org_id": ORGANIZATION, "organization_id": ORGANIZATION, "organizationId": ORGANIZATION,
           "pipeline_id": PIPELINE, "pipelineId": PIPELINE}  # fmt: skip
 _KEPT = {ORGANIZATION, PIPELINE}
+_ACCOUNT = (
+    (re.compile(r"/(?:org|gateways/service)/([^/\s\"']+)"), ORGANIZATION),
+    (re.compile(r"[\"']?\b(?:org_id|organization(?:_?[iI]d)?)[\"']?: ?[\"']?([\w-]+)"), ORGANIZATION),
+)
+"""Where an organization stands, and what may stand there."""
 _PROSE = {"text", "markdown", "question", "query", "content", "details", "error"}
 _REQUEST_HEADERS = {"accept", "authorization", "content-type", "x-lambda-api-key"}
 _RESPONSE_HEADERS = {"allow", "content-type", "location", "retry-after", "x-request-id"}
@@ -132,9 +137,8 @@ def findings(text: str) -> list[str]:
     shown = text.replace(REDACTED, "")
     found = [part for part in _OPAQUE.findall(shown) if not part.startswith(_STAND_IN)]
     found += _KEY_SHAPED.findall(shown)
-    organizations = re.findall(r"/org/([^/\s\"']+)", shown)
-    organizations += re.findall(r"\"(?:org_id|organizationId)\": ?\"([^\"]+)", shown)
-    found += [part for part in organizations if part != ORGANIZATION]
+    for pattern, stand_in in _ACCOUNT:
+        found += [part for part in pattern.findall(shown) if part not in (stand_in, REDACTED)]
     found += re.findall(r"(?i)\b(?:bearer|basic) +\S+", shown)
     found += [line.strip()[:40] for line in shown.splitlines() if DEFAULT_REDACTOR.credentials(line) != line]
     return found

@@ -75,7 +75,10 @@ def test_no_cassette_holds_a_secret(file: Path) -> None:
     [
         "eyJhbGciOiJIUzI1NiJ9.eyJhdWQiOiJvcmcifQ.c2lnbmF0dXJl",
         '"org_id": "acme-holding"',
+        "organizationId: acme-holding",
+        "{'organization': 'acme-holding'}",
         "https://api.vectorize.io/v1/org/acme-holding/pipelines/p/retrieval",
+        "https://client.app.vectorize.io/api/gateways/service/acme-holding/p/retrieve",
         "582893ba-291c-4ec7-a6ee-e85c26888817",
         "authorization: Bearer 0123456789abcdef",
         "sk-abcdefghijklmnop1234",
