@@ -19,6 +19,7 @@ from ..models import Query, Retrieval
 from ..scope import Scope, current_scope, effective, scope
 from ._documents import to_documents
 from ._options import CallOptions, RetrieverOptions, as_context, check_call
+from ._runs import within
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -239,7 +240,8 @@ class VectorizeRetriever(BaseRetriever):
         self, query: str, *, run_manager: CallbackManagerForRetrieverRun, **options: Any
     ) -> list[Document]:
         options.pop("verbose", None)
-        return to_documents(self.retrieve(query, **options))
+        with within(run_manager):
+            return to_documents(self.retrieve(query, **options))
 
     # LangChain asks the hook above which keywords both get, so the two have one signature.
     @override
@@ -247,7 +249,8 @@ class VectorizeRetriever(BaseRetriever):
         self, query: str, *, run_manager: AsyncCallbackManagerForRetrieverRun, **options: Any
     ) -> list[Document]:
         options.pop("verbose", None)
-        return to_documents(await self.aretrieve(query, **options))
+        with within(run_manager):
+            return to_documents(await self.aretrieve(query, **options))
 
     def _asked(self, link: Link, options: dict[str, Any]) -> Any:
         """What one call asks: constructor < scope < call, with the scope's locks."""

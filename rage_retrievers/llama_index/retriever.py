@@ -10,6 +10,7 @@ from typing import Any, Self
 from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.callbacks.base import CallbackManager
 from llama_index.core.schema import NodeWithScore, QueryBundle
+from llama_index_instrumentation.span import active_span_id
 from pydantic import SecretStr
 from typing_extensions import Unpack
 
@@ -18,6 +19,7 @@ from .._face import Link, canonical, without_token
 from ..client import ResearchOptions
 from ..errors import ConfigurationError
 from ..models import Query, Research
+from ..observability.correlation import within_run
 from ..scope import Scope, current_scope, effective
 from .events import announce
 from .nodes import RetrievedNodes, to_nodes
@@ -129,13 +131,15 @@ class VectorizeRetriever(BaseRetriever):
 
     def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         link, options = self._asked(query_bundle)
-        retrieval = link.blocking.retrieve(_question(query_bundle), **options)
+        with within_run(active_span_id.get()):
+            retrieval = link.blocking.retrieve(_question(query_bundle), **options)
         announce(retrieval, link, options)
         return to_nodes(retrieval)
 
     async def _aretrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         link, options = self._asked(query_bundle)
-        retrieval = await link.asyncio.retrieve(_question(query_bundle), **options)
+        with within_run(active_span_id.get()):
+            retrieval = await link.asyncio.retrieve(_question(query_bundle), **options)
         announce(retrieval, link, options)
         return to_nodes(retrieval)
 

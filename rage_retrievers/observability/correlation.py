@@ -1,7 +1,8 @@
 """Correlation ids: one id that ties together every log line, audit record and request of what one user asked for.
 
 The id lives in a ContextVar, so it reaches the calls made by threads and tasks that copy their context, as both
-frameworks' do. It goes to the service in the header `HEADER`.
+frameworks' do. It goes to the service in the header `HEADER`. Where nobody has set one, the retrievers take the id of
+the framework's run (`within_run`), and else each call makes its own.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ HEADER = "x-request-id"
 DEFAULT_PREFIX = "rage"
 
 correlation_id: ContextVar[str | None] = ContextVar("rage_correlation_id", default=None)
+framework_span: ContextVar[object] = ContextVar("rage_framework_span", default=None)
+"""The OpenTelemetry span that a framework's instrumentation has opened for the run under way, where it says so."""
 
 # What other systems use for ids, and nothing that could forge a header or a line of a log.
 _SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:+=@/~-]{0,127}").fullmatch
@@ -46,3 +49,21 @@ def correlation(value: object = None, *, prefix: str = DEFAULT_PREFIX) -> Iterat
         yield chosen
     finally:
         correlation_id.reset(token)
+
+
+@contextmanager
+def within_run(run_id: object, span: object = None) -> Iterator[None]:
+    """Within this context calls belong to a framework's run: they have its id, unless an id was set before.
+
+    `span` is what the framework's instrumentation keeps for the run, where it is not in OpenTelemetry's own context.
+    """
+    taken = safe_id(run_id) if correlation_id.get() is None else None
+    tokens = [correlation_id.set(taken)] if taken is not None else []
+    spans = [framework_span.set(span)] if span is not None else []
+    try:
+        yield
+    finally:
+        for token in tokens:
+            correlation_id.reset(token)
+        for opened in spans:
+            framework_span.reset(opened)

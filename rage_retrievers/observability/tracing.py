@@ -8,6 +8,7 @@ HTTP libraries' own instrumentations make none inside ours.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import Token
@@ -18,7 +19,7 @@ from urllib.parse import urlsplit
 
 from ..errors import ConfigurationError
 from ..models import Retrieval, Target
-from .correlation import correlation_id
+from .correlation import correlation_id, framework_span
 from .events import (
     AttemptFailed,
     AttemptStarted,
@@ -130,29 +131,32 @@ class Tracing:
 
     def _mark(self, call: _Open, event: Event) -> None:
         """Keep what a policy did on the span of the call."""
-        if call.owned and call.span.is_recording():
+        if call.span.is_recording():
             call.span.add_event(event.name, _point(event))
 
     def _start(self, event: CallStarted) -> None:
         context = get_current()
-        if context.get(_SUPPRESS_INSTRUMENTATION_KEY) or context.get(_SUPPRESS_LANGUAGE_MODEL):
+        if context.get(_SUPPRESS_INSTRUMENTATION_KEY):
             return
-        query = event.query
-        around = get_current_span(context)
-        if query is not None and _is_retrieval(around):
-            self._keep(event.call_id, _Open(around, context, owned=False))
+        around = _retrieval_around(context) if event.query is not None else None
+        if around is None and context.get(_SUPPRESS_LANGUAGE_MODEL):
             return
         name, attributes = self._place(event.operation, event.target)
-        span = self._tracer.start_span(name, context, SpanKind.CLIENT, attributes)
+        span = around if around is not None else self._tracer.start_span(name, context, SpanKind.CLIENT, attributes)
         if span.is_recording():
-            more: dict[str, Any] = {CORRELATION: correlation_id.get() or event.call_id}
-            if query is not None:
-                more[TOP_K] = query.num_results
-                more[RERANK] = query.rerank
-                if self.question:
-                    more[QUESTION] = self.redactor.text(query.question)
-            span.set_attributes(more)
-        self._keep(event.call_id, _Open(span, set_span_in_context(span, context), owned=True))
+            # What a framework calls the operation is its own affair; what it cannot know is added to its span.
+            known = {} if around is None else {name: attributes[name] for name in attributes if name != OPERATION}
+            span.set_attributes(known | self._asked(event))
+        self._keep(event.call_id, _Open(span, set_span_in_context(span, context), owned=around is None))
+
+    def _asked(self, event: CallStarted) -> dict[str, Any]:
+        asked: dict[str, Any] = {CORRELATION: correlation_id.get() or event.call_id}
+        query = event.query
+        if query is not None:
+            asked |= {TOP_K: query.num_results, RERANK: query.rerank}
+            if self.question:
+                asked[QUESTION] = self.redactor.text(query.question)
+        return asked
 
     def _keep(self, call_id: str, call: _Open) -> None:
         if len(self._open) >= _MOST_OPEN:  # calls abandoned without an end must not pile up
@@ -218,13 +222,12 @@ class Tracing:
         for attempt in call.attempts.values():  # cancelled, or the loser of a hedge
             attempt.set_attribute(ERROR_TYPE, "cancelled")
             attempt.end()
-        if not call.owned:
-            return
         if call.span.is_recording():
             call.span.set_attributes(self._ending(event.attempts, event.retrieval))
-            if event.error is not None:
+            if call.owned and event.error is not None:
                 self._fail(call.span, event.error)
-        call.span.end()
+        if call.owned:
+            call.span.end()
 
     def _ending(self, attempts: int, retrieval: Retrieval | None) -> dict[str, Any]:
         found: dict[str, Any] = {ATTEMPTS: attempts}
@@ -291,12 +294,30 @@ def trace_headers(context: Context | None = None) -> Headers:
     return tuple(carrier.items())
 
 
+def _retrieval_around(context: Context) -> Span | None:
+    """The span that a framework's instrumentation has opened for this retrieval, if there is one."""
+    given = framework_span.get()
+    if isinstance(given, Span):
+        return given
+    current = get_current_span(context)
+    return current if _is_retrieval(current) else None
+
+
+_OPERATIONS = ("retrieval", "vector_db_retrieve")
+_LLAMA_INDEX = ("openinference.instrumentation.llama_index", "opentelemetry.instrumentation.llamaindex")
+_RETRIEVER_RUN = re.compile(r"\._?a?retrieve$|Retriever\.(?:task|workflow)$").search
+
+
 def _is_retrieval(span: Span) -> bool:
-    """Whether the span already stands for this retrieval, by the marks that the frameworks' instrumentations leave."""
-    attributes = getattr(span, "attributes", None)
-    if not attributes:
-        return False
-    return bool(attributes.get(OPERATION) == "retrieval" or attributes.get("openinference.span.kind") == "RETRIEVER")
+    """Whether the span stands for a retrieval, by the marks that the frameworks' instrumentations leave.
+
+    Those of LlamaIndex set their marks at the end, so while it lasts the span is known by its maker and its name.
+    """
+    attributes = getattr(span, "attributes", None) or {}
+    if attributes.get(OPERATION) in _OPERATIONS or attributes.get("openinference.span.kind") == "RETRIEVER":
+        return True
+    maker = getattr(getattr(span, "instrumentation_scope", None), "name", "")
+    return maker in _LLAMA_INDEX and _RETRIEVER_RUN(getattr(span, "name", "")) is not None
 
 
 @lru_cache(maxsize=1_024)

@@ -192,7 +192,13 @@ def test_no_span_where_instrumentation_is_suppressed(traced: Traced, key: str) -
 
 
 @pytest.mark.parametrize(
-    "mark", [{"gen_ai.operation.name": "retrieval"}, {"openinference.span.kind": "RETRIEVER"}], ids=str
+    "mark",
+    [
+        {"gen_ai.operation.name": "retrieval"},
+        {"gen_ai.operation.name": "vector_db_retrieve"},
+        {"openinference.span.kind": "RETRIEVER"},
+    ],
+    ids=str,
 )
 def test_a_retrieval_span_of_a_framework_is_not_doubled(traced: Traced, mark: dict[str, str]) -> None:
     """Inside a framework's span for this very retrieval there is no second one; requests become its children."""
