@@ -12,6 +12,7 @@ from ._connection import ApiKey, Connection, Credential, checked_id, connect
 from ._endpoint import Address, Operation
 from ._flow import Clock, Flow, Send, Sleep, WireResponse
 from ._listeners import listeners_of
+from ._policies import policies_of
 from .engines import Engines
 from .errors import ConfigurationError, DeadlineExceededError, RageError, UnauthorizedError
 from .models import AdvancedQuery, Message, PipelineStatus, Query, Research, ResearchEvent, Retrieval, unknown_keyword
@@ -26,7 +27,7 @@ from .observability.events import (
     sending,
     tell,
 )
-from .resilience import Bulkhead, Cache, Call, CircuitBreaker, Deadline, Homes, Pipeline, Policy, Retry
+from .resilience import Call, Deadline, Homes, Pipeline
 from .resilience.pipeline import shared_homes
 
 if TYPE_CHECKING:
@@ -148,7 +149,7 @@ class Calls:
         _agrees(connection.address, own)
         base = cls(
             connection,
-            _resilience(settings),
+            policies_of(settings),
             {"num_results": settings.num_results, "rerank": settings.rerank},
             (settings.min_relevance_score, settings.min_similarity_score),
             listeners_of(settings),
@@ -415,18 +416,3 @@ def _disabled(query: Query) -> Flow[Retrieval]:
     empty = Retrieval(documents=(), question=query.question)
     return empty.with_facts(ordered_by=query.ordered_by, attempts=0, degraded="disabled")
     yield Sleep(0)  # type: ignore[unreachable]  # makes this function a generator
-
-
-def _resilience(settings: VectorizeSettings) -> Pipeline:
-    """The policies the settings describe."""
-    base = settings.retry_delay_ms / 1000
-    policies: list[Policy] = [
-        Deadline(settings.timeout_ms / 1000),
-        Bulkhead(settings.max_in_flight),
-        CircuitBreaker(in_a_row=settings.circuit_failures, reset_after=settings.circuit_reset_ms / 1000),
-    ]
-    if settings.retry_attempts:
-        policies.append(Retry(attempts=settings.retry_attempts + 1, base=base, cap=max(5.0, base)))
-    if settings.enable_caching:
-        policies.append(Cache(ttl=settings.cache_ttl))
-    return Pipeline(policies)

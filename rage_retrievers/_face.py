@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from ._calls import Calls
 from .client import AsyncVectorizeClient, VectorizeClient
+from .context import Style
 from .engines import Engines
 from .errors import ConfigurationError
 from .models import AdvancedQuery, unknown_keyword
@@ -141,6 +142,13 @@ def _options(values: Mapping[str, Any], settings: VectorizeSettings, unnamed: fr
     names = (*_READ[1:], *_IDS, "api_key", "engine", "resilience", "listeners")
     given = {name: values[name] for name in names if values[name] is not None}
     return {**given, "settings": settings, **dict.fromkeys(unnamed, _UNNAMED)}
+
+
+def shaping(retriever: object, max_tokens: int | None, style: Style | None) -> tuple[int, Style]:
+    """How many tokens the passages may take in a prompt, and how they are written: as given, else by the settings."""
+    linked = getattr(retriever, "_linked", None)
+    settings = linked().settings if callable(linked) else VectorizeSettings.load()
+    return settings.context_tokens if max_tokens is None else max_tokens, style or settings.format_style
 
 
 SEARCH = {"mode": "mode", "text_fields": "text-fields", "match_type": "match-type", "text_boost": "text-boost"}

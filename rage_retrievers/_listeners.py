@@ -2,31 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .observability.events import Listener
+from .observability.secrets import register_secret
 
 if TYPE_CHECKING:
+    from .observability.audit import Audit
     from .observability.metrics import Metrics
     from .settings import VectorizeSettings
 
 
 def listeners_of(settings: VectorizeSettings) -> tuple[Listener, ...]:
-    """A log where a level or `debug` was set, the process's metrics, an audit trail; each only where it is wanted."""
+    """A log where a level or `debug` was set, the process's metrics, an audit trail, spans; each only where wanted."""
     chosen: list[Listener] = []
     if settings.debug or "log_level" in settings.model_fields_set:
         from .observability.logs import EventLog
 
-        chosen.append(EventLog())
+        chosen.append(EventLog(level="DEBUG" if settings.debug else settings.log_level))
     if settings.enable_metrics:
         chosen.append(process_metrics())
     if settings.enable_audit_log:
-        from .observability.audit import Audit
+        chosen.append(_audit(settings))
+    if settings.enable_tracing:
+        from .observability.tracing import Tracing
 
-        chosen.append(Audit(who=_who))
+        chosen.append(Tracing())
     return tuple(chosen)
+
+
+def _audit(settings: VectorizeSettings) -> Audit:
+    from .observability.audit import Audit, to_file
+
+    own: dict[str, Any] = {"required": settings.audit_required}
+    if settings.audit_file is not None:
+        own["sink"] = to_file(settings.audit_file)
+    if settings.audit_key is not None:
+        key = settings.audit_key.get_secret_value()
+        register_secret(key)
+        own["key"] = key.encode()
+    return Audit(**own)
 
 
 @cache
@@ -35,10 +51,3 @@ def process_metrics() -> Metrics:
     from .observability.metrics import Metrics
 
     return Metrics()
-
-
-def _who() -> Mapping[str, object]:
-    """The labels of the scope of the call: user, tenant, whatever the application says."""
-    from .scope import current_scope
-
-    return current_scope().labels

@@ -8,6 +8,8 @@
 | `GET /rage/circuit` | the state of each circuit in this process |
 | `GET /rage/config` | the settings, credentials masked |
 
+`RequestIds(application)` makes each request's `X-Request-ID`, or a new id, the correlation id of the calls made for it.
+
 The answers hold no credential, question or passage, but they name pipelines and settings: serve them to operators only.
 """
 
@@ -20,8 +22,10 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
+from ._listeners import process_metrics
 from .errors import ConfigurationError, ForbiddenError, RageError, StatusError
 from .models import PipelineStatus
+from .observability.correlation import DEFAULT_PREFIX, HEADER, correlation
 from .observability.metrics import Metrics
 from .observability.prometheus import exposition
 from .observability.redaction import DEFAULT_REDACTOR, Redactor
@@ -35,10 +39,11 @@ try:
     from starlette.requests import Request
     from starlette.responses import JSONResponse, Response
     from starlette.routing import Route
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
 except ImportError:
     raise ConfigurationError("rage_retrievers.asgi needs starlette: pip install starlette.") from None
 
-__all__ = ["CircuitState", "Probed", "app", "circuits", "routes"]
+__all__ = ["CircuitState", "Probed", "RequestIds", "app", "circuits", "routes"]
 
 _NO_STORE = {"cache-control": "no-store"}
 
@@ -126,8 +131,11 @@ def routes(
     """The routes of `app`, for an application that wants them among its own.
 
     `client` is asked for the pipeline's status at most every `probe_every` seconds, for `probe_timeout` seconds at
-    most; without one, readiness rests on the circuits. What was not given answers 404.
+    most; without one, readiness rests on the circuits. Without `metrics` the process's are shown (RAGE_ENABLE_METRICS),
+    without `settings` those of the environment. Raises ConfigurationError where those are wrong.
     """
+    shown = VectorizeSettings.load() if settings is None else settings
+    counted = process_metrics() if metrics is None else metrics
     probe = None if client is None else _Probe(client, probe_every, probe_timeout)
 
     async def live(request: Request) -> Response:
@@ -142,23 +150,19 @@ def routes(
         return _json({"live": True, "ready": ready, "circuits": counts, "probe": said}, 200 if ready else 503)
 
     async def measured(request: Request) -> Response:
-        if metrics is None:
-            return _missing("metrics", "pass metrics=Metrics(), the one among the client's listeners")
         if "application/json" in request.headers.get("accept", ""):
-            return _json(metrics.snapshot().as_dict())
+            return _json(counted.snapshot().as_dict())
         try:
-            body, content_type = exposition(metrics)
+            body, content_type = exposition(counted)
         except ConfigurationError:
-            return _json(metrics.snapshot().as_dict())
+            return _json(counted.snapshot().as_dict())
         return Response(body, headers={**_NO_STORE, "content-type": content_type})
 
     async def circuit(request: Request) -> Response:
         return _json({"circuits": [redactor.value(asdict(state)) for state in states()]})
 
     async def config(request: Request) -> Response:
-        if settings is None:
-            return _missing("config", "pass settings=VectorizeSettings.load()")
-        given = settings.model_dump(mode="json") if isinstance(settings, VectorizeSettings) else dict(settings)
+        given = shown.model_dump(mode="json") if isinstance(shown, VectorizeSettings) else dict(shown)
         return _json(redactor.value(given))
 
     found = {"/health": health, "/health/live": live, "/metrics": measured, "/circuit": circuit, "/config": config}
@@ -177,5 +181,30 @@ def _json(content: Any, status: int = 200) -> Response:
     return JSONResponse(content, status, headers=_NO_STORE)
 
 
-def _missing(what: str, remedy: str) -> Response:
-    return _json({"error": f"/{what} has nothing to show; {remedy}."}, 404)
+class RequestIds:
+    """An ASGI application around another one: within a request its `X-Request-ID` is the correlation id.
+
+    A request without a usable one gets a new id, which begins with `prefix`. The answer carries the id in the same
+    header.
+    """
+
+    def __init__(self, application: ASGIApp, prefix: str = DEFAULT_PREFIX) -> None:
+        self._application = application
+        self._prefix = prefix
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] not in ("http", "websocket"):
+            await self._application(scope, receive, send)
+            return
+        name = HEADER.encode()
+        given = next((value.decode("latin-1") for key, value in scope["headers"] if key.lower() == name), None)
+        with correlation(given, prefix=self._prefix) as chosen:
+
+            async def answer(message: Message) -> None:
+                if message["type"] == "http.response.start":
+                    others = [header for header in message.get("headers", ()) if header[0].lower() != name]
+                    message = {**message, "headers": [*others, (name, chosen.encode())]}
+                await send(message)
+
+            await self._application(scope, receive, answer)

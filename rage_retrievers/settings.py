@@ -1,23 +1,22 @@
 """`VectorizeSettings`: every knob of the library, from arguments, the environment, `.env` and a profile.
 
 What is given first wins: constructor, environment variable, `.env` in the working directory, profile, default. An
-empty variable counts as not set. A wrong value is a `ConfigurationError` of one line: name, value (masked if secret),
-and what is allowed.
+empty variable counts as not set. A wrong value is a line of a `ConfigurationError`: name, value (masked if secret), and
+what is allowed.
 """
 
 from __future__ import annotations
 
-import difflib
 import os
 import warnings
 from collections.abc import Iterable, Mapping
-from functools import cache
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AliasChoices, Field, SecretStr, ValidationError
+from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from ._variables import ENV_FILE, allowed, is_secret, misspelt, set_by, written
 from .errors import ConfigurationError
 from .models import unknown_keyword
 
@@ -56,6 +55,18 @@ def _variable(*names: str, default: Any, doc: str, unit: str | None = None) -> A
     return Field(default, validation_alias=AliasChoices(*names), description=described)
 
 
+def _text(case: str) -> BeforeValidator:
+    """Names are read in either case, with or without white space around them."""
+    return BeforeValidator(lambda value: getattr(value.strip(), case)() if isinstance(value, str) else value)
+
+
+_Environment = Annotated[Literal["prod", "staging", "dev", "local"], _text("lower")]
+_LogLevel = Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], _text("upper")]
+_Style = Annotated[Literal["standard", "detailed", "compact"], _text("lower")]
+_Profiles = Literal["development", "staging", "production", "performance", "security"]
+_Share = Annotated[float, Field(gt=0, le=1)]
+_NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+_Number = Annotated[int, Field(ge=1)]
 _Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 _MiB = Annotated[float, Field(gt=0, le=100_000, allow_inf_nan=False)]
 _Score = Annotated[float, Field(allow_inf_nan=False)]
@@ -69,7 +80,7 @@ class VectorizeSettings(BaseSettings):
         frozen=True,
         extra="ignore",
         populate_by_name=True,
-        env_file=".env",
+        env_file=ENV_FILE,
         env_ignore_empty=True,
         hide_input_in_errors=True,
     )
@@ -102,7 +113,7 @@ class VectorizeSettings(BaseSettings):
         default=None,
         doc="The API's address, or local:FOLDER for the embedded pipeline; instead of environment",
     )
-    environment: Literal["prod", "staging", "dev", "local"] = _variable(
+    environment: _Environment = _variable(
         "VECTORIZE_ENV", default="prod", doc="Which of the service's environments: prod, staging, dev or local"
     )
     retrieval_url: str | None = _variable(
@@ -110,7 +121,7 @@ class VectorizeSettings(BaseSettings):
     )
 
     enabled: bool = _variable("RAGE_ENABLED", default=True, doc="Whether to retrieve at all; false answers empty lists")
-    num_results: Annotated[int, Field(ge=1)] = _variable("RAGE_NUM_RESULTS", default=5, doc="Passages per question")
+    num_results: _Number = _variable("RAGE_NUM_RESULTS", default=5, doc="Passages per question")
     rerank: bool = _variable(
         "RAGE_RERANK", default=False, doc="Whether to rerank, which costs a unit of the advanced quota"
     )
@@ -129,48 +140,105 @@ class VectorizeSettings(BaseSettings):
     retry_delay_ms: _Positive = _variable(
         "RAGE_RETRY_DELAY_MS", default=200, doc="The ceiling of the first pause, doubled for each more", unit="ms"
     )
-    circuit_failures: Annotated[int, Field(ge=1)] = _variable(
+    retry_max_delay_ms: _Positive = _variable(
+        "RAGE_RETRY_MAX_DELAY_MS", default=5_000, doc="The ceiling of every pause", unit="ms"
+    )
+    retry_budget: _Share = _variable(
+        "RAGE_RETRY_BUDGET", default=0.1, doc="The share of a pipeline's calls that may be repeated in an outage"
+    )
+    circuit_failures: _Number = _variable(
         "RAGE_CIRCUIT_FAILURES", default=5, doc="Failures in a row that open the circuit"
+    )
+    circuit_failure_rate: _Share = _variable(
+        "RAGE_CIRCUIT_FAILURE_RATE", default=0.5, doc="The share of failures that opens the circuit"
+    )
+    circuit_minimum_calls: _Number = _variable(
+        "RAGE_CIRCUIT_MINIMUM_CALLS", default=10, doc="Calls in the window before that share counts"
+    )
+    circuit_window_ms: _Positive = _variable(
+        "RAGE_CIRCUIT_WINDOW_MS", default=30_000, doc="How far back that share looks", unit="ms"
     )
     circuit_reset_ms: _Positive = _variable(
         "RAGE_CIRCUIT_RESET_MS", default=30_000, doc="Until an open circuit admits a probe", unit="ms"
     )
-    max_in_flight: Annotated[int, Field(ge=1)] = _variable(
+    max_in_flight: _Number = _variable(
         "RAGE_MAX_IN_FLIGHT", default=64, doc="Calls to one pipeline at once, from this process"
+    )
+    max_wait_ms: _NotNegative | None = _variable(
+        "RAGE_MAX_WAIT_MS",
+        default=None,
+        doc="How long a call waits until fewer are in flight; unset for as long as its budget allows",
+        unit="ms",
+    )
+    rate_limit: _Positive | None = _variable(
+        "RAGE_RATE_LIMIT", default=None, doc="Requests a second to one pipeline; unset for no limit"
+    )
+    enable_hedging: bool = _variable(
+        "RAGE_ENABLE_HEDGING", default=False, doc="Whether a slow request gets a second one beside it"
+    )
+    hedge_delay_ms: _NotNegative | None = _variable(
+        "RAGE_HEDGE_DELAY_MS",
+        default=None,
+        doc="After how long; unset for longer than 95 % of the requests before took",
+        unit="ms",
     )
     max_response_mib: _MiB = _variable(
         "RAGE_MAX_RESPONSE_MIB", default=16, doc="The largest answer that is read", unit="MiB"
     )
     enable_caching: bool = _variable("RAGE_ENABLE_CACHING", default=False, doc="Whether answers are cached in process")
     cache_ttl: _Positive = _variable("RAGE_CACHE_TTL", default=300, doc="How long a cached answer is fresh", unit="s")
+    cache_max_entries: _Number = _variable("RAGE_CACHE_MAX_ENTRIES", default=1_024, doc="Answers kept for a pipeline")
+    cache_stale_for: _NotNegative = _variable(
+        "RAGE_CACHE_STALE_FOR",
+        default=0,
+        doc="How long after that it still answers while the service is down",
+        unit="s",
+    )
     engine: str = _variable("RAGE_ENGINE", default="httpx", doc="Which HTTP library sends the requests")
     allow_insecure: bool = _variable(
         "RAGE_ALLOW_INSECURE", default=False, doc="Whether plain http to another machine may carry the token"
     )
     user_agent: str = _variable("RAGE_USER_AGENT", default="", doc="What the User-Agent header says; empty for ours")
 
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = _variable(
-        "RAGE_LOG_LEVEL", default="WARNING", doc="What configure_logging lets through"
+    log_level: _LogLevel = _variable(
+        "RAGE_LOG_LEVEL", default="WARNING", doc="Where set, every client logs its events from this level on"
     )
-    debug: bool = _variable("RAGE_DEBUG", default=False, doc="Whether every event is logged")
+    debug: bool = _variable("RAGE_DEBUG", default=False, doc="Whether every event is logged, whatever the level")
     enable_metrics: bool = _variable("RAGE_ENABLE_METRICS", default=False, doc="Whether calls are counted and timed")
     enable_audit_log: bool = _variable(
         "RAGE_ENABLE_AUDIT_LOG", default=False, doc="Whether each call leaves an audit record"
+    )
+    audit_file: str | None = _variable(
+        "RAGE_AUDIT_FILE",
+        default=None,
+        doc="Where audit records are appended; unset for the handlers of the logger rage_retrievers.audit",
+    )
+    audit_key: Annotated[SecretStr, Field(min_length=16)] | None = _variable(
+        "RAGE_AUDIT_KEY", default=None, doc="What questions are hashed with in audit records; unset for a random key"
+    )
+    audit_required: bool = _variable(
+        "RAGE_AUDIT_REQUIRED", default=False, doc="Whether an answer is withheld whose audit record cannot be kept"
+    )
+    enable_tracing: bool = _variable(
+        "RAGE_ENABLE_TRACING", default=False, doc="Whether calls are told to OpenTelemetry's tracer"
     )
     correlation_id_prefix: str = _variable(
         "RAGE_CORRELATION_ID_PREFIX", default="rage", doc="How correlation ids made here begin"
     )
 
-    max_tokens: Annotated[int, Field(ge=1)] = _variable(
-        "RAGE_MAX_TOKENS", default=4_000, doc="What the assembled context may hold", unit="tokens"
+    max_tokens: _Number = _variable(
+        "RAGE_MAX_TOKENS",
+        default=4_000,
+        doc="What the passages in a prompt of the LangChain tool and middleware may take",
+        unit="tokens",
     )
     token_buffer: _Count = _variable(
         "RAGE_TOKEN_BUFFER", default=200, doc="How much of max_tokens is kept free", unit="tokens"
     )
-    format_style: Literal["standard", "detailed", "compact"] = _variable(
-        "RAGE_FORMAT_STYLE", default="standard", doc="How the context is written: standard, detailed or compact"
+    format_style: _Style = _variable(
+        "RAGE_FORMAT_STYLE", default="standard", doc="How tools and middleware write passages for a model"
     )
-    config_profile: Literal["development", "staging", "production", "performance", "security"] | None = _variable(
+    config_profile: Annotated[_Profiles, _text("lower")] | None = _variable(
         "RAGE_CONFIG_PROFILE", default=None, doc="A named set of defaults"
     )
 
@@ -184,14 +252,22 @@ class VectorizeSettings(BaseSettings):
         for name in given:
             if name not in cls.model_fields:
                 raise unknown_keyword(name, list(cls.model_fields))
-        for name, near in mistyped_variables(os.environ):
+        for name, near in mistyped_variables({**written(), **os.environ}):
             warnings.warn(f"{name} is not a setting; did you mean {near}?", ConfigurationWarning, stacklevel=3)
         values = {name: value for name, value in given.items() if value is not None}
         try:
             return cls(**_other_addresses_aside(values), **values)
         except ValidationError as invalid:
-            problem = invalid.errors(include_url=False, include_context=False)[0]
-        raise ConfigurationError(_one_line(cls, given, problem))
+            problems = invalid.errors(include_url=False, include_context=False)
+        raise ConfigurationError("\n".join(dict.fromkeys(_line(cls, given, problem) for problem in problems)))
+
+    @model_validator(mode="after")
+    def _leaves_room(self) -> Self:
+        if self.token_buffer >= self.max_tokens:
+            raise ValueError(
+                f"token_buffer = {self.token_buffer} leaves nothing of max_tokens = {self.max_tokens}; make it smaller."
+            )
+        return self
 
     def changed(self, **given: Any) -> Self:
         """A copy with these values; None stands for not given. Raises what `load` raises."""
@@ -208,6 +284,11 @@ class VectorizeSettings(BaseSettings):
     def variables(cls) -> dict[str, tuple[str, ...]]:
         """The environment variables of each setting, the one to document first."""
         return {name: _aliases(field) for name, field in cls.model_fields.items()}
+
+    @property
+    def context_tokens(self) -> int:
+        """What the passages of an assembled context may take: `max_tokens` without `token_buffer`."""
+        return self.max_tokens - self.token_buffer
 
     @property
     def min_score(self) -> float | None:
@@ -237,7 +318,7 @@ class _Profile(PydanticBaseSettingsSource):
         field = self.settings_cls.model_fields["config_profile"]
         names = ("config_profile", *_aliases(field))
         chosen = next((self.current_state[name] for name in names if name in self.current_state), None)
-        values = PROFILES.get(chosen, {}) if isinstance(chosen, str) else {}
+        values = PROFILES.get(chosen.strip().lower(), {}) if isinstance(chosen, str) else {}
         # Under the variable's name, as the other sources have it, so that theirs win.
         return {_aliases(self.settings_cls.model_fields[name])[0]: value for name, value in values.items()}
 
@@ -261,43 +342,30 @@ def _aliases(field: FieldInfo) -> tuple[str, ...]:
     return tuple(str(name) for name in choices.choices)
 
 
-def mistyped_variables(environ: Mapping[str, str]) -> list[tuple[str, str]]:
-    """(variable, nearest setting) for each that begins like ours and is none of ours.
-
-    Other products use VECTORIZE_ too, so such a variable needs a closer resemblance than a RAGE_ one.
-    """
-    known = _known_variables()
-    # Test and cache switches that are read elsewhere in the package.
-    ours = {*known, "RAGE_CACHE_DIR", "RAGE_TEST_IR"}
-    found = []
-    for name in environ:
-        if name in ours or not name.startswith(("RAGE_", "VECTORIZE_")):
-            continue
-        near = difflib.get_close_matches(name, known, n=1, cutoff=0.8 if name.startswith("RAGE_") else 0.9)
-        found += [(name, near[0])] if near else []
-    return found
+def mistyped_variables(environ: Iterable[str]) -> list[tuple[str, str]]:
+    """(variable, nearest setting) for each that looks like ours and is none of ours."""
+    return misspelt(environ, VectorizeSettings.variables())
 
 
-@cache
-def _known_variables() -> tuple[str, ...]:
-    return tuple(name for names in VectorizeSettings.variables().values() for name in names)
-
-
-def _one_line(cls: type[VectorizeSettings], given: Mapping[str, Any], problem: Mapping[str, Any]) -> str:
+def _line(cls: type[VectorizeSettings], given: Mapping[str, Any], problem: Mapping[str, Any]) -> str:
+    if not problem["loc"]:  # two settings do not go together, and the message names them
+        return str(problem["msg"]).removeprefix("Value error, ")
     said = str(problem["loc"][0])
-    field = next(name for name, names in cls.variables().items() if said == name or said in names)
-    from_constructor = given.get(field) is not None
-    name = field if from_constructor else f"{_set_variable(cls, field)} (setting {field})"
-    value = given[field] if from_constructor else os.environ.get(_set_variable(cls, field), "given in .env")
-    secret = field == "api_key"
-    shown = "***" if secret else repr(value)
-    allowed = str(problem["msg"]).removeprefix("Value error, ").removeprefix("Input should be ")
-    return f"{name} = {shown} cannot be used; it should be {allowed}."
+    name, names = next((name, names) for name, names in cls.variables().items() if said in (name, *names))
+    where, value = name, given.get(name)
+    if value is None:
+        variable, value = set_by(names, os.environ) or set_by(names, written()) or (names[0], "?")
+        place = "" if set_by(names, os.environ) else f"{ENV_FILE}: "
+        where = f"{place}{variable} (setting {name})"
+    field = cls.model_fields[name]
+    shown = "***" if is_secret(field) else _shortly(value)
+    return f"{where} = {shown} cannot be used; allowed: {allowed(field)}."
 
 
-def _set_variable(cls: type[VectorizeSettings], field: str) -> str:
-    names = cls.variables()[field]
-    return next((name for name in names if os.environ.get(name)), names[0])
+def _shortly(value: object) -> str:
+    """The value; of a long one its beginning, as it may be a token in the wrong variable."""
+    text = value if isinstance(value, str) else None
+    return repr(value) if text is None or len(text) <= 24 else repr(f"{text[:12]}…")
 
 
 def documented(cls: type[VectorizeSettings] = VectorizeSettings) -> Iterable[tuple[str, tuple[str, ...], FieldInfo]]:

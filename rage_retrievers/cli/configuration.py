@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from dotenv import dotenv_values
 from pydantic import SecretStr
 
 from .._connection import LOCAL, connect
+from .._variables import ENV_FILE, set_by, written
 from ..errors import ConfigurationError
 from ..observability.redaction import DEFAULT_REDACTOR
 from ..settings import PROFILES, VectorizeSettings, mistyped_variables
@@ -50,7 +49,7 @@ def configuration(profile: str | None, now: float) -> Configuration:
     Raises ConfigurationError for a setting whose value cannot be used at all.
     """
     settings = VectorizeSettings.load(config_profile=profile)
-    written = {name: value for name, value in dotenv_values(Path(".env")).items() if value}
+    in_file = written()
     problems: list[str] = []
     notes: list[str] = []
     try:
@@ -61,9 +60,9 @@ def configuration(profile: str | None, now: float) -> Configuration:
     if found is not None:
         problem, message = found
         (problems if problem else notes).append(message)
-    for name, near in [*mistyped_variables(os.environ), *mistyped_variables(written)]:
+    for name, near in [*mistyped_variables(os.environ), *mistyped_variables(in_file)]:
         notes.append(f"{name} is not a setting; did you mean {near}?")
-    shown = tuple(_settings(settings, written, profile))
+    shown = tuple(_settings(settings, in_file, profile))
     return Configuration(shown, tuple(problems), tuple(dict.fromkeys(notes)))
 
 
@@ -86,24 +85,18 @@ def _on_this_machine(settings: VectorizeSettings) -> bool:
 
 
 def _settings(settings: VectorizeSettings, written: Mapping[str, str], profile: str | None) -> list[Setting]:
-    environ, file = (_folded(source) for source in (os.environ, written))
     preset = PROFILES.get(settings.config_profile or "", {})
     found = []
     for name, variables in VectorizeSettings.variables().items():
-        source = next((variable for variable in variables if environ.get(variable.lower())), "")
-        if not source:
-            source = next((f".env: {variable}" for variable in variables if variable.lower() in file), "")
-        if not source:
-            source = f"profile {settings.config_profile}" if name in preset else "default"
+        source = f"profile {settings.config_profile}" if name in preset else "default"
+        if (from_file := set_by(variables, written)) is not None:
+            source = f"{ENV_FILE}: {from_file[0]}"
+        if (from_environment := set_by(variables, os.environ)) is not None:
+            source = from_environment[0]
         if name == "config_profile" and profile is not None:
             source = "--profile"
         found.append(Setting(name, _shown(getattr(settings, name)), source, variables[0]))
     return found
-
-
-def _folded(source: Mapping[str, str]) -> dict[str, str]:
-    """Variables are read whatever their case."""
-    return {name.lower(): value for name, value in source.items()}
 
 
 def _shown(value: Any) -> Any:

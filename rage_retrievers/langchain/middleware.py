@@ -18,6 +18,7 @@ from langchain.agents.middleware.types import AgentMiddleware, AgentState, Model
 from langchain_core.documents import Document
 from langchain_core.messages import AnyMessage, BaseMessage, HumanMessage
 
+from .._face import shaping
 from ..context import Budget, Deduplicate, Policy, Style, estimate_tokens, render, select
 from ..errors import ConfigurationError, RageError
 from ..observability.events import Degraded, tell
@@ -54,7 +55,8 @@ class VectorizeContextMiddleware(_Middleware):
     The stored messages stay as they were said; the documents of the turn are in the state under `vectorize_documents`,
     in the order of the numbers that the model sees. Nothing is retrieved when `enabled` (or what it returns) is false,
     for a message of fewer than `min_length` characters, for one marked `additional_kwargs={"edited": True}`, and where
-    `skip(message)` says so. Passages go through `policies`, and the best that fit into `max_tokens` are shown.
+    `skip(message)` says so. Passages go through `policies`, and the best that fit into `max_tokens` (unless given,
+    RAGE_MAX_TOKENS without RAGE_TOKEN_BUFFER) are shown.
 
     With `history` above 0, that many messages before the last one go to the service as `context`. When the retrieval
     fails, the agent answers without passages, and listeners hear `Degraded`; `on_error="raise"` raises instead. A
@@ -71,10 +73,10 @@ class VectorizeContextMiddleware(_Middleware):
         min_length: int = 3,
         skip: Callable[[HumanMessage], bool] | None = None,
         history: int = 0,
-        max_tokens: int = 4000,
+        max_tokens: int | None = None,
         count_tokens: Callable[[str], int] = estimate_tokens,
         policies: Sequence[Policy] = (Deduplicate(),),
-        style: Style = "standard",
+        style: Style | None = None,
         introduction: str = _INTRODUCTION,
         on_error: Literal["degrade", "raise"] = "degrade",
     ) -> None:
@@ -88,8 +90,8 @@ class VectorizeContextMiddleware(_Middleware):
         self._min_length = min_length
         self._skip = skip
         self._history = history
-        self._policies = (*policies, Budget(max_tokens, count_tokens, style=style))
-        self._style = style
+        tokens, self._style = shaping(retriever, max_tokens, style)
+        self._policies = (*policies, Budget(tokens, count_tokens, style=self._style))
         self._introduction = introduction
         self._degrades = on_error == "degrade"
 

@@ -12,6 +12,7 @@ from langchain_core.tools import StructuredTool, ToolException
 from pydantic import BaseModel, ConfigDict, Field, create_model
 from typing_extensions import TypedDict
 
+from .._face import shaping
 from ..context import Budget, Deduplicate, Policy, Style, estimate_tokens, render, select
 from ..errors import ConfigurationError, RageError
 from ..filters import F, Filter
@@ -49,9 +50,9 @@ def create_vectorize_tool(
     name: str = "search_documents",
     description: str = _DESCRIPTION,
     filters: AllowedFilters = (),
-    max_tokens: int = 4000,
+    max_tokens: int | None = None,
     count_tokens: Callable[[str], int] = estimate_tokens,
-    style: Style = "standard",
+    style: Style | None = None,
     policies: Sequence[Policy] = (Deduplicate(),),
     tell_errors: bool = False,
 ) -> StructuredTool:
@@ -60,17 +61,20 @@ def create_vectorize_tool(
     `filters` names the metadata fields that the model may filter by, with the type of their values where it is not
     text: `{"year": int, "type": Literal["pdf", "html"]}`. What the model asks for is ANDed with every other filter, so
     it can only narrow. Passages go through `policies`, and the best of them that fit into `max_tokens` are told; a
-    text cannot break out of its delimiters. With `tell_errors` a failed search is told to the model; else it raises.
+    text cannot break out of its delimiters. `max_tokens` and `style` are those of the settings (RAGE_MAX_TOKENS without
+    RAGE_TOKEN_BUFFER, and RAGE_FORMAT_STYLE) unless given. With `tell_errors` a failed search is told to the model;
+    else it raises.
     """
     allowed = _allowed(filters)
     schema = _schema(name, allowed)
-    chosen = (*policies, Budget(max_tokens, count_tokens, style=style))
+    tokens, written = shaping(retriever, max_tokens, style)
+    chosen = (*policies, Budget(tokens, count_tokens, style=written))
 
     def answer(documents: list[Document]) -> tuple[str, list[Document]]:
         kept = select(documents, *chosen).passages
         if not kept:
             return (_TOO_LARGE if documents else _NOTHING), []
-        return render(kept, style), [one.original for one in kept]
+        return render(kept, written), [one.original for one in kept]
 
     # No config is passed on: the one in the context makes the retrieval a child of the tool's run.
     def search(query: str, **asked: Any) -> tuple[str, list[Document]]:

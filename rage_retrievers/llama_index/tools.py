@@ -8,6 +8,7 @@ from llama_index.core.tools import FunctionTool
 from pydantic import BaseModel, Field
 from typing_extensions import Unpack
 
+from .._face import shaping
 from ..client import ResearchOptions
 from ..context import Style, render
 from .retriever import VectorizeRetriever
@@ -33,14 +34,16 @@ def retrieval_tool(
     name: str = "search_documents",
     description: str = "Searches the documents. Returns the passages that fit a question or some keywords best.",
     node_postprocessors: tuple[BaseNodePostprocessor, ...] | list[BaseNodePostprocessor] = (),
-    style: Style = "standard",
+    style: Style | None = None,
 ) -> FunctionTool:
     """A tool with one argument, `query`, which reaches the service as the model wrote it.
 
-    The model reads the passages as `rage_retrievers.context.render` writes them; `raw_output` holds the nodes. What
-    else is asked (filters, how many) is the retriever's and the scope's to say, never the model's.
+    The model reads the passages as `rage_retrievers.context.render` writes them, in RAGE_FORMAT_STYLE unless `style` is
+    given; `raw_output` holds the nodes. What else is asked (filters, how many) is the retriever's and the scope's to
+    say, never the model's.
     """
     postprocessors = tuple(node_postprocessors)
+    _, how = shaping(retriever, None, style)
 
     def search(query: str) -> list[NodeWithScore]:
         nodes = retriever.retrieve(query)
@@ -55,7 +58,7 @@ def retrieval_tool(
         return nodes
 
     def written(nodes: list[NodeWithScore]) -> str:
-        return render(nodes, style) if nodes else "Nothing was found."
+        return render(nodes, how) if nodes else "Nothing was found."
 
     async def awritten(nodes: list[NodeWithScore]) -> str:
         return written(nodes)

@@ -18,6 +18,7 @@ from typing import Any, TypeAlias
 
 from ..errors import AuditError
 from ..models import Query, Retrieval
+from ..scope import current_scope
 from .correlation import correlation_id
 from .events import CallCompleted, Event
 from .logs import JSONFormatter, Line, timestamp
@@ -32,18 +33,18 @@ Sink: TypeAlias = Callable[[Record], None]
 """Keeps one record, or raises."""
 
 
-def nobody() -> Mapping[str, object]:
-    """Who asks, where nobody says."""
-    return {}
+def scope_labels() -> Mapping[str, object]:
+    """Who asks, as the scope of the call says: user, tenant, whatever labels the application gave it."""
+    return current_scope().labels
 
 
 @dataclass(slots=True)
 class Audit:
     """Writes one record for each logical call that ended.
 
-    `who` is asked in the thread or task of the call; its mapping becomes the record's `who`. With `key` (bytes that
-    only the auditors have) equal questions have equal hashes across processes; without one, a random key makes them
-    comparable within this process alone.
+    `who` is asked in the thread or task of the call; its mapping becomes the record's `who`, the labels of the scope
+    unless you say otherwise. With `key` (bytes that only the auditors have) equal questions have equal hashes across
+    processes; without one, a random key makes them comparable within this process alone.
 
     `required=True` fails closed: an answer whose record cannot be kept is not given, and the call raises `AuditError`.
     Otherwise the failure is logged as `audit.failed` and the call goes on.
@@ -51,7 +52,7 @@ class Audit:
 
     sink: Sink | None = None
     """Where records go; None is the logger `rage_retrievers.audit`."""
-    who: Callable[[], Mapping[str, object]] = nobody
+    who: Callable[[], Mapping[str, object]] = scope_labels
     key: bytes = field(default_factory=lambda: urandom(32), repr=False)
     required: bool = False
     redactor: Redactor = DEFAULT_REDACTOR

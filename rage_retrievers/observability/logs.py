@@ -149,7 +149,7 @@ FIELDS: Mapping[type[Event], tuple[int, Callable[[Any, Redactor], Fields]]] = {
 
 @dataclass(slots=True)
 class EventLog:
-    """Logs every event. `show_texts=True` also logs questions and passages, redacted.
+    """Logs every event of at least `level`. `show_texts=True` also logs questions and passages, redacted.
 
     With detectors in the redactor the texts are logged from a thread of their own; when it falls behind by more than
     1,000 calls, texts are left out and `texts.dropped` says so.
@@ -159,9 +159,15 @@ class EventLog:
     show_texts: bool = False
     max_text: int = 2_000
     logger: logging.Logger = field(default_factory=lambda: logging.getLogger(CALLS))
+    level: int | str = logging.NOTSET
+    """A number or a name; what the logger and its handlers leave out stays out all the same."""
+    _least: int = field(default=0, init=False, repr=False)
     _pipelines: dict[Target, tuple[int, str]] = field(default_factory=dict, init=False, repr=False)
     _worker: ThreadPoolExecutor | None = field(default=None, init=False, repr=False)
     _room: BoundedSemaphore = field(default_factory=lambda: BoundedSemaphore(1_000), init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self._least = logging.getLevelNamesMapping()[self.level] if isinstance(self.level, str) else self.level
 
     def on_event(self, event: Event, /) -> None:
         """Log the event, if its level is on."""
@@ -173,7 +179,7 @@ class EventLog:
         if isinstance(event, CallCompleted):
             level, name = _outcome(event)
         logger = self.logger
-        if logger.isEnabledFor(level):
+        if level >= self._least and logger.isEnabledFor(level):
             if isinstance(event, CallStarted):
                 name = f"{event.operation}.started"
             fields = self._identity(event)
@@ -306,14 +312,14 @@ class JSONFormatter(logging.Formatter):
 def configure_logging(
     *,
     json: bool = False,
-    level: int | str = "INFO",
+    level: int | str | None = None,
     stream: TextIO | None = None,
     redactor: Redactor = DEFAULT_REDACTOR,
 ) -> logging.Handler:
     """Send this library's records, and no others, to `stream` (standard error); for applications without logging.
 
-    Calling it again replaces what the call before set up. The records then go to this handler alone and no longer to
-    the handlers of the root logger.
+    `level` is DEBUG with RAGE_DEBUG, else RAGE_LOG_LEVEL where that is set, else INFO. Calling it again replaces what
+    the call before set up. The records then go to this handler alone and no longer to the handlers of the root logger.
     """
     logger = logging.getLogger("rage_retrievers")
     for previous in [handler for handler in logger.handlers if isinstance(handler, _Configured)]:
@@ -325,9 +331,19 @@ def configure_logging(
         JSONFormatter() if json else logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s")
     )
     logger.addHandler(handler)
-    logger.setLevel(level.upper() if isinstance(level, str) else level)
+    chosen = _level_of_settings() if level is None else level
+    logger.setLevel(chosen.upper() if isinstance(chosen, str) else chosen)
     logger.propagate = False
     return handler
+
+
+def _level_of_settings() -> str:
+    from ..settings import VectorizeSettings
+
+    settings = VectorizeSettings.load()
+    if settings.debug:
+        return "DEBUG"
+    return settings.log_level if "log_level" in settings.model_fields_set else "INFO"
 
 
 class _Configured(logging.StreamHandler[TextIO]):

@@ -149,7 +149,7 @@ _AUDITED = {
     "correlation_id": "ties the record to logs, traces and the service's own records",
     "call_id": "the logical call",
     "at": "when it ended, UTC",
-    "who": "what `who` says: by default nothing, by settings the labels of the scope",
+    "who": "the labels of the scope, or what `who` says",
     "operation": "`retrieve`, or another operation",
     "organization": "whose pipeline",
     "pipeline": "which pipeline",

@@ -2,36 +2,10 @@
 
 from __future__ import annotations
 
-import types
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Any
 
-from pydantic.fields import FieldInfo
-
+from rage_retrievers._variables import allowed
 from rage_retrievers.settings import PROFILES, documented
-
-
-def kind(annotation: Any) -> str:
-    """The type of a setting in a reader's words."""
-    if get_origin(annotation) is Literal:
-        return ", ".join(f"`{value}`" for value in get_args(annotation))
-    if get_origin(annotation) in (Union, types.UnionType):
-        return " or ".join(kind(part) for part in get_args(annotation) if part is not type(None))
-    if get_origin(annotation) is Annotated:
-        return kind(get_args(annotation)[0])
-    names = {bool: "true or false", int: "whole number", float: "number", str: "text"}
-    return names.get(annotation, "secret text" if annotation.__name__ == "SecretStr" else annotation.__name__)
-
-
-def bounds(field: FieldInfo) -> str:
-    """What the field's constraints allow, in symbols."""
-    words = {"Ge": "≥", "Gt": ">", "Le": "≤", "Lt": "<"}
-    found = []
-    for rule in field.metadata:
-        for name, symbol in words.items():
-            limit = getattr(rule, name.lower(), None)
-            if type(rule).__name__ == name and limit is not None:
-                found.append(f"{symbol} {limit:g}")
-    return " ".join(found)
 
 
 def shown(value: Any) -> str:
@@ -43,11 +17,10 @@ def configuration() -> str:
     """The configuration page."""
     rows = []
     for name, variables, field in documented():
-        allowed = " ".join(part for part in (kind(field.annotation), bounds(field)) if part)
         default = f"`{shown(field.default)}`" if shown(field.default) else "none"
         more = ", ".join(f"`{variable}`" for variable in variables[1:])
         said = f"{field.description}." + (f" Also read: {more}." if more else "")
-        rows.append(f"| `{variables[0]}` | `{name}` | {allowed} | {default} | {said} |")
+        rows.append(f"| `{variables[0]}` | `{name}` | {allowed(field)} | {default} | {said} |")
     profiles = [
         f"| `{name}` | {', '.join(f'`{key} = {shown(value)}`' for key, value in values.items())} |"
         for name, values in PROFILES.items()

@@ -117,7 +117,7 @@ def test_a_value_that_cannot_be_used_is_one_line(
     ended = run("validate-config", *words)
     assert ended.code == 2
     assert ended.err.count("\n") == 1
-    assert "should be" in ended.err
+    assert "allowed: " in ended.err
 
 
 def test_a_password_inside_an_address_is_hidden(run: Run, account: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ EVENTS = {"observability.events"}
 LAZY = {"observability.redaction"}
 LIGHT = {"observability.correlation", "observability.secrets"}
 BELOW_CLIENT = CORE | EVENTS | LIGHT | {"_endpoint", "_world", "engines", "resilience", "settings"}
-CLIENT = {"_calls", "_connection", "_listeners", "client"}
+CLIENT = {"_calls", "_connection", "_listeners", "_policies", "client"}
 BELOW_FACES = BELOW_CLIENT | CLIENT | {"_face", "filters", "scope", "context", "observability"}
 
 ALLOWED: dict[str, set[str]] = {
@@ -31,17 +31,19 @@ ALLOWED: dict[str, set[str]] = {
     "tokens": {"errors"},
     "_endpoint": CORE,
     "_world": {"_flow"},
-    "observability": CORE | EVENTS | {"observability"},
+    "observability": CORE | EVENTS | {"observability", "scope", "settings"},
     "resilience": CORE | EVENTS | {"resilience"},
     # The embedded engine is the one door to `local`.
     "engines": CORE | {"_world", "engines", "local"},
-    "settings": CORE,
+    "settings": CORE | {"_variables"},
+    "_variables": set(),
     "filters": CORE,
     "scope": CORE | {"filters"},
     "context": CORE | {"context"},
     "_connection": BELOW_CLIENT | {"local"},
-    "_listeners": CORE | {"observability", "settings", "scope"},
-    "_calls": BELOW_CLIENT | {"_connection", "_listeners"} | LAZY,
+    "_listeners": CORE | {"observability", "settings"},
+    "_policies": {"resilience", "settings"},
+    "_calls": BELOW_CLIENT | {"_connection", "_listeners", "_policies"} | LAZY,
     "client": BELOW_CLIENT | {"_connection", "_calls"},
     # `local` knows the wire protocol and nothing of the clients.
     "local": {"errors", "local"},

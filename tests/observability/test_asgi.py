@@ -11,11 +11,14 @@ from typing import Any
 import httpx
 import pytest
 from pydantic import SecretStr
+from starlette.responses import PlainTextResponse
+from starlette.types import Receive, Scope, Send
 
-from rage_retrievers.asgi import CircuitState, Probed, app, circuits
+from rage_retrievers._listeners import process_metrics
+from rage_retrievers.asgi import CircuitState, Probed, RequestIds, app, circuits
 from rage_retrievers.errors import ConfigurationError, ConnectionFailedError, ForbiddenError, UnauthorizedError
 from rage_retrievers.models import PipelineStatus
-from rage_retrievers.observability import Metrics
+from rage_retrievers.observability import Metrics, correlation_id
 from rage_retrievers.resilience import CircuitBreaker
 from rage_retrievers.resilience.pipeline import Homes
 from rage_retrievers.settings import VectorizeSettings
@@ -115,7 +118,7 @@ def test_a_probe_that_hangs_is_a_failed_one() -> None:
 
 
 def test_metrics_for_prometheus_or_as_json() -> None:
-    """The same numbers in the form that is asked for; nothing to show is a 404 with the remedy."""
+    """The same numbers in the form that is asked for; without any given, those that the settings ask for."""
     metrics = Metrics()
     Story((metrics,)).answered()
     text = get("/rage/metrics", metrics=metrics)
@@ -123,8 +126,8 @@ def test_metrics_for_prometheus_or_as_json() -> None:
     assert "gen_ai_client_operation_duration_seconds_count" in text.text
     data = get("/rage/metrics", metrics=metrics, accept="application/json").json()
     assert data["calls"][0]["outcome"] == "answered"
-    missing = get("/rage/metrics")
-    assert (missing.status_code, "Metrics()" in missing.text) == (404, True)
+    Story((process_metrics(),)).answered()
+    assert get("/rage/metrics", accept="application/json").json()["calls"][0]["outcome"] == "answered"
 
 
 def test_the_circuits_of_the_process_are_shown() -> None:
@@ -144,7 +147,7 @@ def test_the_circuits_of_the_process_are_shown() -> None:
     }
 
 
-def test_the_settings_are_shown_without_their_secrets() -> None:
+def test_the_settings_are_shown_without_their_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
     """Credentials are masked wherever they stand; what counts tokens is shown."""
     part = base64.urlsafe_b64encode(json.dumps({"aud": "org-1"}).encode()).decode().rstrip("=")
     token = f"eyJhbGciOiJub25lIn0.{part}.c2lnbmF0dXJl"
@@ -156,7 +159,8 @@ def test_the_settings_are_shown_without_their_secrets() -> None:
     assert part not in response.text
     mapped = get("/rage/config", settings={"url": "https://u:pass@h/", "t": SecretStr("abc"), "max_tokens": 5}).json()
     assert mapped == {"url": "https://[redacted]@h/", "t": "**********", "max_tokens": 5}
-    assert get("/rage/config").status_code == 404
+    monkeypatch.setenv("RAGE_TIMEOUT_MS", "4321")
+    assert get("/rage/config").json()["timeout_ms"] == 4321
 
 
 def test_nothing_can_be_changed_and_nothing_else_is_there() -> None:
@@ -169,3 +173,50 @@ def test_nothing_can_be_changed_and_nothing_else_is_there() -> None:
             return await http.post("/rage/config")
 
     assert asyncio.run(post()).status_code == 405
+
+
+def through_request_ids(headers: dict[str, str]) -> tuple[str | None, dict[str, str]]:
+    """The correlation id within a request, and the headers of its answer."""
+    seen: list[str | None] = []
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.append(correlation_id.get())
+        await PlainTextResponse("done", headers={"X-Request-ID": "of the application"})(scope, receive, send)
+
+    async def ask() -> httpx.Response:
+        transport = httpx.ASGITransport(RequestIds(application, prefix="shop"))
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:
+            return await http.get("/", headers=headers)
+
+    answer = asyncio.run(ask())
+    return seen[0], dict(answer.headers)
+
+
+def test_an_incoming_request_id_is_the_correlation_id() -> None:
+    """It holds within the request, in any letter case, and goes back once; afterwards nothing is left of it."""
+    assert through_request_ids({"x-REQUEST-id": "req-9"}) == (
+        "req-9",
+        {"content-length": "4", "content-type": "text/plain; charset=utf-8", "x-request-id": "req-9"},
+    )
+    assert correlation_id.get() is None
+
+
+@pytest.mark.parametrize("headers", [{}, {"X-Request-ID": "two words"}, {"X-Request-ID": "x" * 500}])
+def test_a_request_without_a_usable_id_gets_one(headers: dict[str, str]) -> None:
+    """A stranger's header forges neither a header nor a line of a log."""
+    seen, answered = through_request_ids(headers)
+    assert seen == answered["x-request-id"]
+    assert str(seen).startswith("shop-")
+
+
+def test_what_is_no_request_passes() -> None:
+    """The application's own start and end have no id."""
+    seen: list[str | None] = []
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.append(correlation_id.get())
+
+    async def nothing(*_: Any) -> Any: ...
+
+    asyncio.run(RequestIds(application)({"type": "lifespan"}, nothing, nothing))
+    assert seen == [None]

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from rage_retrievers import scope
 from rage_retrievers.errors import AuditError
 from rage_retrievers.models import Query
 from rage_retrievers.observability import Audit, configure_logging, correlation
@@ -55,6 +56,16 @@ def test_a_call_leaves_one_record() -> None:
     ]
     assert "example.org" not in str(kept)
     assert "t-1" not in str(kept)
+
+
+def test_who_is_the_scope_unless_said_otherwise() -> None:
+    """Labels of the scope are who asked; an application may know better."""
+    kept: list[dict[str, Any]] = []
+    with scope(user="u-17", tenant="acme"):
+        Story((Audit(kept.append),)).answered()
+        Story((Audit(kept.append, who=lambda: {"service": "batch"}),)).answered()
+    Story((Audit(kept.append),)).answered()
+    assert [record["who"] for record in kept] == [{"user": "u-17", "tenant": "acme"}, {"service": "batch"}, {}]
 
 
 def test_the_hash_depends_on_question_and_key() -> None:

@@ -185,6 +185,31 @@ def test_configuring_again_replaces_and_touches_nobody_else() -> None:
     assert logging.getLogger().handlers == root
 
 
+@pytest.mark.parametrize(
+    ("environ", "level"),
+    [({}, "INFO"), ({"RAGE_LOG_LEVEL": "error"}, "ERROR"), ({"RAGE_LOG_LEVEL": "ERROR", "RAGE_DEBUG": "1"}, "DEBUG")],
+)
+def test_the_level_is_that_of_the_settings_unless_given(
+    environ: dict[str, str], level: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`configure_logging()` goes by RAGE_DEBUG and RAGE_LOG_LEVEL; an argument wins."""
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    configure_logging()
+    assert logging.getLogger("rage_retrievers").level == getattr(logging, level)
+    configure_logging(level="warning")
+    assert logging.getLogger("rage_retrievers").level == logging.WARNING
+
+
+def test_a_log_has_a_least_level_of_its_own(caplog: pytest.LogCaptureFixture) -> None:
+    """Whatever the logger lets through, `EventLog(level="ERROR")` tells of failed calls alone."""
+    caplog.set_level(logging.DEBUG, "rage_retrievers")
+    story = Story((EventLog(level="ERROR"),))
+    story.answered()
+    story.failed()
+    assert [(record.event, record.levelname) for record in caplog.records] == [("retrieve.failed", "ERROR")]  # type: ignore[attr-defined]  # a field of ours
+
+
 def test_the_filter_redacts_what_others_log() -> None:
     """Added to the application's handler, it covers every logger that writes there, tracebacks and extras included."""
     stream = io.StringIO()
