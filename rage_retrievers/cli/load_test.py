@@ -16,6 +16,7 @@ from rich.text import Text
 from ..errors import ConfigurationError, RageError, StatusError
 from . import options, screen
 from .failure import CommandFailedError
+from .load_picture import check_drawing, png_report
 from .load_plan import LoadPlan, Measured
 from .load_report import html_report
 from .load_run import run
@@ -45,7 +46,9 @@ def load_test(
     raw: Annotated[
         bool, typer.Option("--raw", help="Without retries, circuit breaker and bulkhead: the service alone.")
     ] = False,
-    report: Annotated[Path | None, typer.Option("--report", metavar="FILE", help="Write an HTML report.")] = None,
+    report: Annotated[
+        Path | None, typer.Option("--report", metavar="FILE", help="Write a report: .html, or .png (needs matplotlib).")
+    ] = None,
     num_results: options.Passages = None,
     rerank: options.Rerank = None,
     mode: options.Mode = None,
@@ -67,12 +70,13 @@ def load_test(
     where = options.connection(base_url, environment, organization, pipeline_id, api_key)
     knobs = options.query(num_results=num_results, rerank=rerank, mode=mode, timeout=timeout)
     if report is not None:
-        _write(report, "")
+        _check_report(report)
     measured = Measured()
     target = _measure(plan, where, knobs, measured, raw=raw)
     found = measured.as_dict()
     if report is not None:
-        _write(report, html_report(plan.described(), target, found, datetime.now(UTC)))
+        drawn = png_report if _is_picture(report) else _page
+        _write(report, drawn(plan.described(), target, found, datetime.now(UTC)))
     if as_json:
         screen.write_json({"service": target, "plan": plan.described(), **found})
     else:
@@ -93,9 +97,26 @@ def _questions(given: list[str], file: Path | None) -> tuple[str, ...]:
     return (*given, *(line.strip() for line in lines if line.strip()))
 
 
-def _write(report: Path, page: str) -> None:
+def _check_report(report: Path) -> None:
+    """Refuse before the test what could not be written after it."""
+    if report.suffix.lower() not in (".html", ".htm", ".png"):
+        raise ConfigurationError(f"--report {str(report)!r} cannot be used; name an .html or a .png file.")
+    if _is_picture(report):
+        check_drawing()
+    _write(report, b"")
+
+
+def _is_picture(report: Path) -> bool:
+    return report.suffix.lower() == ".png"
+
+
+def _page(plan: str, target: str, measured: dict[str, Any], when: datetime) -> bytes:
+    return html_report(plan, target, measured, when).encode()
+
+
+def _write(report: Path, content: bytes) -> None:
     try:
-        report.write_text(page, encoding="utf-8")
+        report.write_bytes(content)
     except OSError as error:
         raise ConfigurationError(
             f"--report {str(report)!r} cannot be written ({error.strerror}); name another file."

@@ -6,11 +6,14 @@ import asyncio
 import os
 import re
 import signal
+from collections import Counter
+from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
+from rage_retrievers.cli.load_picture import png_report
 from rage_retrievers.cli.load_plan import LoadPlan, Measured, histogram, quantile
 from rage_retrievers.cli.load_run import run as run_load
 from rage_retrievers.errors import ConfigurationError, RateLimitedError, RetryBudgetExhaustedError, ServerError
@@ -66,6 +69,28 @@ def test_json_and_report_hold_the_same_numbers(run: Run, where: LocalServer, tmp
     assert not re.search(r"https?://(?!127\.0\.0\.1)|<script|<link|src=", page)
     assert TOKEN not in page + ended.out
     assert "bees" not in page
+
+
+def test_a_report_can_be_a_picture(run: Run, where: LocalServer, tmp_path: Path) -> None:
+    """A file named .png is one, drawn from the same numbers; it holds the plan and no question."""
+    report = tmp_path / "load.PNG"
+    ended = run("load-test", "bees?", "-n", "5", "--report", str(report))
+    assert ended.code == 0
+    assert report.read_bytes().startswith(b"\x89PNG\r\n")
+
+
+def test_a_picture_of_nothing_but_errors_is_drawn() -> None:
+    """A test without an answer has no histogram, and its errors are told all the same."""
+    measured = Measured(errors=Counter({"ServerError 503": 3, "Odd $error_": 1}), interrupted=True)
+    assert png_report("4 at once", "p", measured.as_dict(), datetime.now(UTC)).startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("name", ["load", "load.pdf", "load.png.txt"])
+def test_a_report_of_another_kind_is_refused_before_the_test(run: Run, where: LocalServer, name: str) -> None:
+    """Nothing is asked when what is asked for could not be written."""
+    ended = run("load-test", "bees?", "-n", "5", "--report", name)
+    assert (ended.code, ".html or a .png" in ended.err) == (2, True)
+    assert not Path(name).exists()
 
 
 def test_ctrl_c_keeps_what_was_measured(run: Run, folder: Path, tmp_path: Path) -> None:

@@ -69,6 +69,7 @@ LIBRARIES: dict[str, set[str]] = {
     "uvicorn": {"local", "cli"},
     "typer": {"cli"},
     "rich": {"cli"},
+    "matplotlib": {"cli"},
     "opentelemetry": {"observability"},
     "prometheus_client": {"observability"},
     "tenacity": {"resilience"},
