@@ -24,6 +24,7 @@ _REPORT_EVERY = 4 << 20
 _MOST_GROUPS = 1_000
 _MOST_EXAMPLES = 3
 _OTHER = "other"
+_CALL_ENDS = ("completed", "failed")
 
 ADVICE = {
     "ConfigurationError": "A setting or a query is wrong and nothing was sent; the message names the field and remedy.",
@@ -249,10 +250,14 @@ class _Analysis:
 
     def _record(self, record: dict[str, Any], name: str, operation: str, what: str) -> None:
         at = str(record.get("timestamp", ""))
+        # Everything that a broken record lacks is read before anything is counted.
+        attempts = int(record["attempts"]) if what in _CALL_ENDS and "attempts" in record else 0
+        hash(record.get("status"))
+        elapsed = record["elapsed_ms"] / 1000 if what == "completed" else 0.0
         pipeline = self._pipeline(name, at)
         if what == "completed":
-            pipeline.latency.observe(record["elapsed_ms"] / 1000)
-            pipeline.attempts += record["attempts"]
+            pipeline.latency.observe(elapsed)
+            pipeline.attempts += attempts
             pipeline.calls += 1
             pipeline.answered += 1
             if "stale" in record:
@@ -265,7 +270,7 @@ class _Analysis:
         elif what == "failed" and "attempts" in record:
             pipeline.calls += 1
             pipeline.failed += 1
-            pipeline.attempts += record["attempts"]
+            pipeline.attempts += attempts
             self._failure(record, name, operation, at, fatal=True)
         elif what == "cancelled":
             pipeline.calls += 1

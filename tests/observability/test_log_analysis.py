@@ -147,6 +147,24 @@ def test_a_report_shows_no_secret_of_a_log_that_held_one(tmp_path: Path) -> None
     assert report.findings[0].message == "Bearer [redacted] of [email]"
 
 
+@pytest.mark.parametrize(
+    "broken",
+    [
+        line("retrieve.failed", 1, attempts="many", elapsed_ms=1, error_type="E"),
+        line("retrieve.failed", 1, attempts=1, elapsed_ms=1, error_type="E", status={"a": 1}),
+        line("attempt.failed", 1, attempt=1, elapsed_ms=1, error_type="E", status=[1]),
+        line("retrieve.completed", 1, attempts=1, elapsed_ms="long"),
+        line("retrieve.completed", 1, attempts=None, elapsed_ms=1),
+    ],
+)
+def test_a_broken_record_counts_for_nothing(tmp_path: Path, broken: str) -> None:
+    """A record with the wrong kinds of values is passed over whole, not half counted."""
+    report = analyse([write(tmp_path / "log", completed(1), broken)])
+    (pipeline,) = report.pipelines
+    assert (report.skipped, report.findings) == (1, ())
+    assert (pipeline.calls, pipeline.failed, pipeline.latency.count) == (1, 0, 1)
+
+
 def test_there_is_advice_for_every_error() -> None:
     """No class of error leaves the reader without a next step."""
     abstract = {"RageError", "RejectedError"}
