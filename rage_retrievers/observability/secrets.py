@@ -63,6 +63,7 @@ def _forms(secret: str) -> tuple[str, ...]:
     forms = {
         secret,
         percent,
+        quote(raw),  # a slash is left as it is there
         re.sub("%[0-9A-F]{2}", lambda code: code[0].lower(), percent),
         quote_plus(raw),
         json.dumps(secret)[1:-1],

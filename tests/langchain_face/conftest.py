@@ -14,6 +14,7 @@ from blockbuster import BlockBuster, blockbuster_ctx
 
 from rage_retrievers.langchain import VectorizeRetriever
 from rage_retrievers.local import LocalServer, LocalService
+from rage_retrievers.observability import correlation
 
 TOKEN = "planted-token-4711"
 IDS: dict[str, Any] = {"organization": "org-1", "pipeline_id": "aip-1"}
@@ -143,3 +144,10 @@ def server(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[L
     cache = tmp_path_factory.mktemp("cache")
     with LocalService.open(folder, cache_dir=cache) as service, LocalServer(service) as server:
         yield server
+
+
+@pytest.fixture(autouse=True)
+def _one_correlation_id() -> Iterator[None]:
+    """Requests can be compared byte by byte: without an id of the application's, each run sends its own."""
+    with correlation("req-1"):
+        yield
