@@ -37,14 +37,10 @@ def from_metadata_filters(filters: MetadataFilters) -> Filter | None:
 def _combined(filters: MetadataFilters) -> Filter:
     if not filters.filters:
         raise ConfigurationError("MetadataFilters with a nested, empty MetadataFilters cannot be asked; leave it out.")
-    parts = [_combined(one) if isinstance(one, MetadataFilters) else _condition(one) for one in filters.filters]
-    match filters.condition or FilterCondition.AND:
-        case FilterCondition.AND:
-            return reduce(and_, parts)
-        case FilterCondition.OR:
-            return reduce(or_, parts)
-        case FilterCondition.NOT:
-            return ~reduce(or_, parts)
+    join = _CONDITIONS.get(filters.condition or FilterCondition.AND)
+    if join is None:
+        raise ConfigurationError(f"MetadataFilters(condition={filters.condition!r}) cannot be asked; use and, or, not.")
+    return join([_combined(one) if isinstance(one, MetadataFilters) else _condition(one) for one in filters.filters])
 
 
 def _condition(one: MetadataFilter) -> Filter:
@@ -58,15 +54,23 @@ def _condition(one: MetadataFilter) -> Filter:
         if not isinstance(one.value, list) or not one.value:
             raise _refused(one, "needs a list of at least one text or number")
         return make(F(one.key), one.value)
-    if one.operator is FilterOperator.IS_EMPTY:
-        raise _refused(one, "cannot be asked: the service has no published way to ask for a missing field")
-    raise _refused(one, "cannot be asked: the service has no search for a part of a value")
+    raise _refused(one, f"cannot be asked: the service has no {_MISSING.get(one.operator, 'such operator')}")
 
 
 def _refused(one: MetadataFilter, why: str) -> ConfigurationError:
     return ConfigurationError(f"MetadataFilter(key={one.key!r}, operator={one.operator.value!r}) {why}.")
 
 
+_MISSING = {
+    FilterOperator.IS_EMPTY: "published way to ask for a missing field",
+    FilterOperator.TEXT_MATCH: "search for a part of a value",
+    FilterOperator.TEXT_MATCH_INSENSITIVE: "search for a part of a value",
+}
+_CONDITIONS: dict[FilterCondition, Callable[[list[Filter]], Filter]] = {
+    FilterCondition.AND: lambda parts: reduce(and_, parts),
+    FilterCondition.OR: lambda parts: reduce(or_, parts),
+    FilterCondition.NOT: lambda parts: ~reduce(or_, parts),
+}
 _ONE_VALUE: dict[FilterOperator, Callable[[F, Any], Filter]] = {
     FilterOperator.EQ: lambda field, value: field == value,
     FilterOperator.NE: lambda field, value: field != value,

@@ -100,6 +100,13 @@ def test_a_value_that_does_not_fit_is_refused(one: Any) -> None:
         from_metadata_filters(MetadataFilters(filters=[one]))
 
 
+def test_a_condition_of_a_later_version_is_refused() -> None:
+    """A condition that is not known is an error, never unfiltered data."""
+    filters = MetadataFilters.model_construct(filters=[MetadataFilter(key="k", value=1)], condition="xor")  # type: ignore[arg-type]  # not one of today
+    with pytest.raises(ConfigurationError, match="xor"):
+        from_metadata_filters(filters)
+
+
 def test_no_filters_at_all_ask_nothing(scripted: Scripted) -> None:
     """An empty MetadataFilters holds for everything, as in LlamaIndex."""
     scripted.retriever(filters=MetadataFilters(filters=[])).retrieve("What?")
