@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from llama_index.core.instrumentation.events import BaseEvent
 from llama_index_instrumentation import get_dispatcher
 from llama_index_instrumentation.event_handlers import NullEventHandler
 
-from .._face import Link
 from ..models import Retrieval, ScoreName
+from ..observability.enclosing import (
+    ATTEMPTS,
+    CACHED,
+    DATA_SOURCE,
+    DEGRADED,
+    DOCUMENT_COUNT,
+    PROVIDER,
+    PROVIDER_NAME,
+    STALE,
+    TOP_K,
+    enclosing_span_told,
+)
+from .nodes import Asked
 
 __all__ = ["VectorizeRetrievalEvent", "announce"]
 
@@ -44,27 +53,49 @@ class VectorizeRetrievalEvent(BaseEvent):
         return "VectorizeRetrievalEvent"
 
 
-def announce(retrieval: Retrieval, link: Link, options: Mapping[str, Any]) -> None:
-    """Tell whoever listens to LlamaIndex's dispatcher; costs next to nothing when nobody does."""
-    if not _is_heard():
-        return
-    target = link.calls.connection.address.target
-    _dispatcher.event(
-        VectorizeRetrievalEvent(
-            organization=options.get("organization", target.organization),
-            pipeline_id=options.get("pipeline_id", target.pipeline_id),
-            top_k=options.get("num_results", link.settings.num_results),
-            ordered_by=retrieval.ordered_by,
-            documents=len(retrieval),
-            attempts=retrieval.attempts,
-            elapsed=retrieval.elapsed,
-            from_cache=retrieval.attempts == 0 and retrieval.degraded is None,
-            stale=retrieval.stale,
-            degraded=retrieval.degraded,
-            average_relevancy=retrieval.average_relevancy,
-            ndcg=retrieval.ndcg,
-        )
+def announce(owner: str, retrieval: Retrieval, asked: Asked) -> None:
+    """Tell the span of the retrieval, which bears the `owner`'s name, and who listens to LlamaIndex's dispatcher."""
+    with enclosing_span_told(owner, _attributes(retrieval, asked)):
+        if _is_heard():
+            _dispatcher.event(_event(retrieval, asked))
+
+
+def _attributes(retrieval: Retrieval, asked: Asked) -> dict[str, str | int | bool]:
+    found: dict[str, str | int | bool] = {
+        PROVIDER_NAME: PROVIDER,
+        DATA_SOURCE: asked.pipeline_id,
+        TOP_K: asked.top_k,
+        ATTEMPTS: retrieval.attempts,
+        DOCUMENT_COUNT: len(retrieval),
+    }
+    if _from_cache(retrieval):
+        found[CACHED] = True
+    if retrieval.stale:
+        found[STALE] = True
+    if retrieval.degraded is not None:
+        found[DEGRADED] = retrieval.degraded
+    return found
+
+
+def _event(retrieval: Retrieval, asked: Asked) -> VectorizeRetrievalEvent:
+    return VectorizeRetrievalEvent(
+        organization=asked.organization,
+        pipeline_id=asked.pipeline_id,
+        top_k=asked.top_k,
+        ordered_by=retrieval.ordered_by,
+        documents=len(retrieval),
+        attempts=retrieval.attempts,
+        elapsed=retrieval.elapsed,
+        from_cache=_from_cache(retrieval),
+        stale=retrieval.stale,
+        degraded=retrieval.degraded,
+        average_relevancy=retrieval.average_relevancy,
+        ndcg=retrieval.ndcg,
     )
+
+
+def _from_cache(retrieval: Retrieval) -> bool:
+    return retrieval.attempts == 0 and retrieval.degraded is None
 
 
 def _is_heard() -> bool:

@@ -7,14 +7,14 @@ in the metadata. So a chunk has one hash, whatever was asked, and fusion can tel
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from llama_index.core.schema import NodeRelationship, NodeWithScore, ObjectType, RelatedNodeInfo, TextNode
 
 from ..context import passages
 from ..models import Document, Retrieval, ScoreName
 
-__all__ = ["RetrievedNode", "RetrievedNodes", "to_nodes"]
+__all__ = ["Asked", "RetrievedNode", "RetrievedNodes", "to_nodes"]
 
 
 class RetrievedNode(NodeWithScore):
@@ -29,15 +29,26 @@ class RetrievedNode(NodeWithScore):
     ordered_by: ScoreName | None = None
 
 
+class Asked(NamedTuple):
+    """Which pipeline was asked, and for how many passages."""
+
+    organization: str
+    pipeline_id: str
+    top_k: int
+
+
 class RetrievedNodes(list[NodeWithScore]):
     """The nodes of one answer, best first: a plain list, which also knows the answer it came from."""
 
     retrieval: Retrieval
     """The whole answer: question, attempts, elapsed, stale, degraded and the documents as the service sent them."""
+    asked: Asked | None
+    """What a retriever asked; None in a list that was made by hand."""
 
-    def __init__(self, nodes: Iterable[NodeWithScore], retrieval: Retrieval) -> None:
+    def __init__(self, nodes: Iterable[NodeWithScore], retrieval: Retrieval, asked: Asked | None = None) -> None:
         super().__init__(nodes)
         self.retrieval = retrieval
+        self.asked = asked
 
     @property
     def average_relevancy(self) -> float | None:
@@ -50,12 +61,12 @@ class RetrievedNodes(list[NodeWithScore]):
         return self.retrieval.ndcg
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (list(self), self.retrieval)
+        return type(self), (list(self), self.retrieval, self.asked)
 
 
-def to_nodes(retrieval: Retrieval) -> RetrievedNodes:
+def to_nodes(retrieval: Retrieval, asked: Asked | None = None) -> RetrievedNodes:
     """The nodes of an answer, in its order."""
-    return RetrievedNodes([_scored(one, retrieval.ordered_by) for one in retrieval.documents], retrieval)
+    return RetrievedNodes([_scored(one, retrieval.ordered_by) for one in retrieval.documents], retrieval, asked)
 
 
 def _scored(document: Document, ordered_by: ScoreName) -> RetrievedNode:

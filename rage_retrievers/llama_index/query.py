@@ -24,7 +24,16 @@ from .filters import from_metadata_filters
 if TYPE_CHECKING:
     from .._face import AsyncHttpClient, HttpClient
 
-__all__ = ["CALL_NAMES", "NAMES", "QueryOverrides", "RetrieverOptions", "VectorizeQuery", "to_context", "translated"]
+__all__ = [
+    "CALL_NAMES",
+    "NAMES",
+    "Context",
+    "QueryOverrides",
+    "RetrieverOptions",
+    "VectorizeQuery",
+    "to_context",
+    "translated",
+]
 
 Context: TypeAlias = Mapping[str, Any] | Sequence[Message | ChatMessage] | None
 
@@ -93,7 +102,7 @@ class RetrieverOptions(TypedDict, total=False):
 
 
 CALL_NAMES = frozenset(QueryOverrides.__annotations__)
-NAMES = frozenset(RetrieverOptions.__annotations__) - {"api_token"}
+NAMES = frozenset(RetrieverOptions.__annotations__) - {"api_token", "similarity_top_k"}
 
 
 @dataclass(init=False)

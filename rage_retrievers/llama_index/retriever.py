@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.callbacks.base import CallbackManager
 from llama_index.core.schema import NodeWithScore, QueryBundle
+from llama_index.core.vector_stores.types import MetadataFilters
 from llama_index_instrumentation.span import active_span_id
 from pydantic import SecretStr
 from typing_extensions import Unpack
@@ -18,17 +20,20 @@ from .._connection import ApiKey
 from .._face import Link, canonical, without_token
 from ..client import ResearchOptions
 from ..errors import ConfigurationError
-from ..models import Query, Research
+from ..filters import Condition
+from ..models import AdvancedQuery, Query, Research
 from ..observability.correlation import within_run
 from ..scope import Scope, current_scope, effective
 from .events import announce
-from .nodes import RetrievedNodes, to_nodes
-from .query import CALL_NAMES, NAMES, RetrieverOptions, VectorizeQuery, translated
+from .nodes import Asked, RetrievedNodes, to_nodes
+from .query import CALL_NAMES, NAMES, Context, RetrieverOptions, VectorizeQuery, translated
+from .settable import Settable
 
 __all__ = ["VectorizeRetriever"]
 
 _ALIASES = {"api_token": "api_key", "similarity_top_k": "num_results"}
-_ASKED = CALL_NAMES - {"pipeline_id", "organization"}
+_ADDRESS = {"pipeline_id", "organization"}
+_ASKED = CALL_NAMES - _ADDRESS
 _EVERYWHERE = Scope()
 
 
@@ -41,10 +46,27 @@ class VectorizeRetriever(BaseRetriever):
     takes LlamaIndex's `MetadataFilters` too, and `context` a list of `ChatMessage`. What is left out comes from
     `VectorizeSettings`.
 
-    Values are merged constructor < `rage_retrievers.scope(...)` < `VectorizeQuery(...)`. Raises ConfigurationError for
-    a value that cannot be used and TypeError for an unknown keyword, both before anything is sent; a call raises
-    `RageError`, and never answers an empty list in its place.
+    Values are merged constructor < `rage_retrievers.scope(...)` < `VectorizeQuery(...)`. The constructor's are
+    attributes: what shapes a question can be set, and holds from then on; what makes the connection cannot, so use
+    `with_options`. Raises ConfigurationError for a value that cannot be used and TypeError for an unknown keyword, both
+    before anything is sent; a call raises `RageError`, and never answers an empty list in its place.
     """
+
+    num_results = Settable[int]()
+    similarity_top_k = Settable[int]()
+    rerank = Settable[bool]()
+    filters = Settable[MetadataFilters | Condition | None]()
+    metadata_filters = Settable[Sequence[Mapping[str, Any]] | Mapping[str, Any] | None]()
+    context = Settable[Context]()
+    advanced_query = Settable[AdvancedQuery | Mapping[str, Any] | None]()
+    mode = Settable[Literal["text", "vector", "hybrid"] | None]()
+    text_fields = Settable[list[str] | None]()
+    match_type = Settable[Literal["match", "match_phrase", "multi_match"] | None]()
+    text_boost = Settable[float | None]()
+    min_score = Settable[float | None]()
+    timeout = Settable[float | None]()
+    organization = Settable[str | None]()
+    pipeline_id = Settable[str | None]()
 
     _link: Link | None = None
     _closed = False
@@ -74,25 +96,22 @@ class VectorizeRetriever(BaseRetriever):
         self._link = Link.of({**dict.fromkeys(NAMES), **given}, self._link)
         self._values, self._own = given, own
 
-    @property
-    def num_results(self) -> int:
-        """How many passages a call asks for, where scope and query say nothing; can be set."""
-        return int(self._own.get("num_results", self._linked().settings.num_results))
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in NAMES and name not in CALL_NAMES:
+            raise AttributeError(f"{name} is not set afterwards; with_options({name}=...) gives a copy that has it.")
+        super().__setattr__(name, value)
 
-    @num_results.setter
-    def num_results(self, value: int) -> None:
-        self._set({**self._values, "num_results": value})
+    def _option(self, name: str) -> Any:
+        name = _ALIASES.get(name, name)
+        if name in self._values:
+            return self._values[name]
+        link = self._linked()
+        if name in _ADDRESS:
+            return None if name in link.unnamed else getattr(link.calls.connection.address.target, name)
+        return getattr(link.settings, name, None)
 
-    similarity_top_k = num_results
-
-    @property
-    def rerank(self) -> bool:
-        """Whether a call reranks, where scope and query say nothing; can be set."""
-        return bool(self._own.get("rerank", self._linked().settings.rerank))
-
-    @rerank.setter
-    def rerank(self, value: bool) -> None:
-        self._set({**self._values, "rerank": value})
+    def _change(self, name: str, value: Any) -> None:
+        self._set({**self._values, **canonical({name: value}, NAMES, _ALIASES)})
 
     def with_options(self, **options: Unpack[RetrieverOptions]) -> Self:
         """A cheap copy with these options changed; it shares connections, circuit and budget."""
@@ -133,15 +152,13 @@ class VectorizeRetriever(BaseRetriever):
         link, options = self._asked(query_bundle)
         with within_run(active_span_id.get()):
             retrieval = link.blocking.retrieve(_question(query_bundle), **options)
-        announce(retrieval, link, options)
-        return to_nodes(retrieval)
+        return to_nodes(retrieval, _asked(link, options))
 
     async def _aretrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         link, options = self._asked(query_bundle)
         with within_run(active_span_id.get()):
             retrieval = await link.asyncio.retrieve(_question(query_bundle), **options)
-        announce(retrieval, link, options)
-        return to_nodes(retrieval)
+        return to_nodes(retrieval, _asked(link, options))
 
     def _asked(self, bundle: QueryBundle) -> tuple[Link, Any]:
         """Whom to ask, and for what: constructor < scope < query, with the scope's locks."""
@@ -168,14 +185,20 @@ class VectorizeRetriever(BaseRetriever):
 
     def _handle_recursive_retrieval(self, query_bundle: QueryBundle, nodes: list[NodeWithScore]) -> list[NodeWithScore]:
         # Nothing of ours points to another retriever, and the base class would lose what RetrievedNodes knows.
-        return nodes if isinstance(nodes, RetrievedNodes) else super()._handle_recursive_retrieval(query_bundle, nodes)
+        return nodes if self._announced(nodes) else super()._handle_recursive_retrieval(query_bundle, nodes)
 
     async def _ahandle_recursive_retrieval(
         self, query_bundle: QueryBundle, nodes: list[NodeWithScore]
     ) -> list[NodeWithScore]:
-        if isinstance(nodes, RetrievedNodes):
-            return nodes
-        return await super()._ahandle_recursive_retrieval(query_bundle, nodes)
+        return nodes if self._announced(nodes) else await super()._ahandle_recursive_retrieval(query_bundle, nodes)
+
+    def _announced(self, nodes: list[NodeWithScore]) -> bool:
+        """Tell of an answer of ours; here, because here the span of `retrieve` is the current one in both worlds."""
+        if not isinstance(nodes, RetrievedNodes):
+            return False
+        if nodes.asked is not None:
+            announce(type(self).__name__, nodes.retrieval, nodes.asked)
+        return True
 
     def __copy__(self) -> Self:
         twin = type(self).__new__(type(self))
@@ -219,7 +242,20 @@ class VectorizeRetriever(BaseRetriever):
         await self.aclose()
 
 
+def _asked(link: Link, options: Mapping[str, Any]) -> Asked:
+    target = link.calls.connection.address.target
+    return Asked(
+        options.get("organization", target.organization),
+        options.get("pipeline_id", target.pipeline_id),
+        options.get("num_results", link.settings.num_results),
+    )
+
+
+_NOISE = re.compile(r"\n(?:input|query) is (?P<named>.*)\n|(?P<placed>.*)\n\n", re.DOTALL)
+"""What `RetrieverTool` makes of `tool(input=question)` and of `tool(question)`."""
+
+
 def _question(bundle: QueryBundle) -> str:
-    """The question as it was asked: `RetrieverTool` puts line breaks around it and "input is " before it."""
-    asked = bundle.query_str
-    return asked.strip().removeprefix("input is ") if asked.endswith("\n") else asked
+    """The question as it was asked, without what `RetrieverTool` adds to it."""
+    noisy = _NOISE.fullmatch(bundle.query_str)
+    return bundle.query_str if noisy is None else noisy["named"] or noisy["placed"] or ""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
+import itertools
 import pickle
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
 from dataclasses import replace
@@ -10,9 +12,10 @@ from typing import Any
 
 import pytest
 from blockbuster import blockbuster_ctx
-from llama_index.core.agent.workflow import ReActAgent
+from llama_index.core.agent.workflow import AgentWorkflow, ReActAgent
 from llama_index.core.base.llms.types import ChatMessage, CompletionResponse, LLMMetadata, MessageRole
 from llama_index.core.chat_engine import CondensePlusContextChatEngine, ContextChatEngine
+from llama_index.core.indices.query.query_transform.base import HyDEQueryTransform
 from llama_index.core.llms import CustomLLM, MockLLM
 from llama_index.core.memory import ChatMemoryBuffer
 from llama_index.core.query_engine import (
@@ -20,14 +23,16 @@ from llama_index.core.query_engine import (
     RetrieverQueryEngine,
     RouterQueryEngine,
     SubQuestionQueryEngine,
+    TransformQueryEngine,
 )
 from llama_index.core.question_gen.types import BaseQuestionGenerator, SubQuestion
 from llama_index.core.response_synthesizers import get_response_synthesizer
-from llama_index.core.retrievers import QueryFusionRetriever
+from llama_index.core.retrievers import QueryFusionRetriever, RouterRetriever
+from llama_index.core.retrievers.fusion_retriever import FUSION_MODES
 from llama_index.core.schema import QueryBundle
 from llama_index.core.selectors import LLMSingleSelector
-from llama_index.core.tools import QueryEngineTool, RetrieverTool, ToolMetadata
-from llama_index.core.workflow import Context, StartEvent, StopEvent, Workflow, step
+from llama_index.core.tools import AsyncBaseTool, QueryEngineTool, RetrieverTool, ToolMetadata
+from llama_index.core.workflow import Context, Event, StartEvent, StopEvent, Workflow, step
 
 from llama_index_face.conftest import Scripted
 from rage_retrievers import ConfigurationError, scope
@@ -35,6 +40,10 @@ from rage_retrievers.filters import F
 from rage_retrievers.llama_index import VectorizeQuery, VectorizeRetriever, retrieval_tool, to_context
 
 LOCKED = [{"tenant": ["t-1"]}]
+
+
+Run = Callable[[VectorizeRetriever], Any]
+ARun = Callable[[VectorizeRetriever], Awaitable[Any]]
 
 
 class Lines(CustomLLM):
@@ -96,6 +105,39 @@ def _fusion(retriever: VectorizeRetriever) -> QueryFusionRetriever:
     )
 
 
+def _fusing(mode: FUSION_MODES, use_async: bool) -> tuple[Run, ARun]:
+    def make(retriever: VectorizeRetriever) -> RetrieverQueryEngine:
+        fusion = QueryFusionRetriever(
+            [retriever, retriever.with_options(mode="text")],
+            llm=Lines(lines=["Second?\nThird?"]),
+            num_queries=3,
+            mode=mode,
+            use_async=use_async,
+        )
+        return RetrieverQueryEngine.from_args(fusion, llm=MockLLM())
+
+    return lambda r: make(r).query("What?"), lambda r: make(r).aquery("What?")
+
+
+def _router_retriever(retriever: VectorizeRetriever) -> RouterRetriever:
+    selector = LLMSingleSelector.from_defaults(llm=Lines(lines=['[{"choice": 1, "reason": "It fits."}]']))
+    return RouterRetriever(selector, [_retriever_tool(retriever)], llm=MockLLM())
+
+
+def _transforming(retriever: VectorizeRetriever) -> TransformQueryEngine:
+    return TransformQueryEngine(_engine(retriever), HyDEQueryTransform(llm=MockLLM()))
+
+
+def _streamed(response: Any) -> None:
+    for _ in response.response_gen:
+        pass
+
+
+async def _astreamed(engine: Any) -> None:
+    async for _ in (await engine.astream_chat("What?")).async_response_gen():
+        pass
+
+
 def _sub_questions(retriever: VectorizeRetriever) -> SubQuestionQueryEngine:
     tool = QueryEngineTool.from_defaults(_engine(retriever), name="documents", description="All documents")
     synthesizer = get_response_synthesizer(llm=MockLLM(), use_async=True)
@@ -126,8 +168,6 @@ def _engine_tool(retriever: VectorizeRetriever) -> QueryEngineTool:
     return QueryEngineTool.from_defaults(_engine(retriever), name="documents", description="All documents")
 
 
-Run = Callable[[VectorizeRetriever], Any]
-ARun = Callable[[VectorizeRetriever], Awaitable[Any]]
 ENGINES: dict[str, tuple[Run, ARun]] = {
     "query engine": (lambda r: _engine(r).query("What?"), lambda r: _engine(r).aquery("What?")),
     "router": (lambda r: _router(r).query("What?"), lambda r: _router(r).aquery("What?")),
@@ -139,7 +179,19 @@ ENGINES: dict[str, tuple[Run, ARun]] = {
     "retriever tool": (lambda r: _retriever_tool(r)(input="What?"), lambda r: _retriever_tool(r).acall(input="What?")),
     "engine tool": (lambda r: _engine_tool(r)(input="What?"), lambda r: _engine_tool(r).acall(input="What?")),
     "our tool": (lambda r: retrieval_tool(r)(query="What?"), lambda r: retrieval_tool(r).acall(query="What?")),
+    "streamed context chat": (lambda r: _streamed(_talking(r).stream_chat("What?")), lambda r: _astreamed(_talking(r))),
+    "streamed condense plus context": (
+        lambda r: _streamed(_condensing(r).stream_chat("What?")),
+        lambda r: _astreamed(_condensing(r)),
+    ),
+    "router retriever": (
+        lambda r: _router_retriever(r).retrieve("What?"),
+        lambda r: _router_retriever(r).aretrieve("What?"),
+    ),
+    "transformed": (lambda r: _transforming(r).query("What?"), lambda r: _transforming(r).aquery("What?")),
 }
+for fusion_mode, at_once in itertools.product(FUSION_MODES, (True, False)):
+    ENGINES[f"fusion, {fusion_mode.value}, use_async={at_once}"] = _fusing(fusion_mode, at_once)
 
 
 @pytest.mark.parametrize("name", ENGINES)
@@ -166,51 +218,107 @@ async def test_a_scope_reaches_the_retriever_in_asyncio(scripted: Scripted, name
     assert {(str(body["metadata-filters"]), body["numResults"]) for body in scripted.bodies} == {(str(LOCKED), 2)}
 
 
+@pytest.mark.parametrize("name", ENGINES)
+async def test_a_scope_reaches_the_retriever_from_blocking_code_within_a_loop(scripted: Scripted, name: str) -> None:
+    """In a notebook, LlamaIndex runs what it does at once in a thread with a loop of its own: the scope goes along."""
+    with scope(filters=F("tenant") == "t-1", locked=True, similarity_top_k=2):
+        ENGINES[name][0](scripted.retriever())
+    assert scripted.bodies
+    assert {(str(body["metadata-filters"]), body["numResults"]) for body in scripted.bodies} == {(str(LOCKED), 2)}
+
+
+class Part(Event):
+    """One question of several."""
+
+    question: str
+
+
+class Found(Event):
+    """How many passages a question found."""
+
+    count: int
+
+
 class Asking(Workflow):
-    """Asks in a step of its own."""
+    """Asks four questions at once, in steps of its own."""
 
     retriever: VectorizeRetriever
 
     @step
-    async def ask(self, ctx: Context, ev: StartEvent) -> StopEvent:
+    async def split(self, ctx: Context, ev: StartEvent) -> Part | None:
+        """Send the questions."""
+        for number in range(4):
+            ctx.send_event(Part(question=f"{ev.tenant} {number}"))
+        return None
+
+    @step(num_workers=4)
+    async def ask(self, ctx: Context, ev: Part) -> Found:
+        """Ask one of them."""
+        return Found(count=len(await self.retriever.aretrieve(ev.question)))
+
+    @step
+    async def count(self, ctx: Context, ev: Found) -> StopEvent | None:
         """Give back how many passages there are."""
-        return StopEvent(result=len(await self.retriever.aretrieve("What?")))
+        found = ctx.collect_events(ev, [Found] * 4)
+        return StopEvent(result=sum(one.count for one in found)) if found else None
 
 
-async def test_a_scope_reaches_a_workflow(scripted: Scripted) -> None:
-    """A step runs in the scope in which the workflow was started."""
+async def test_a_scope_reaches_the_steps_of_a_workflow(scripted: Scripted) -> None:
+    """Steps run in the scope in which their workflow was started, also when many run at once for many tenants."""
     workflow = Asking()
     workflow.retriever = scripted.retriever()
-    with scope(filters=F("tenant") == "t-1", locked=True):
-        assert await workflow.run() == 3
-    assert scripted.bodies[0]["metadata-filters"] == LOCKED
+
+    async def run(tenant: str) -> int:
+        with scope(filters=F("tenant") == tenant, locked=True):
+            handler = workflow.run(tenant=tenant)
+        return int(await handler)
+
+    assert await asyncio.gather(*(run(f"t-{number}") for number in range(5))) == [12] * 5
+    assert len(scripted.bodies) == 20
+    for body in scripted.bodies:
+        assert body["metadata-filters"] == [{"tenant": [body["question"].split()[0]]}]
+
+
+AGENT_TOOLS: dict[str, Callable[[VectorizeRetriever], AsyncBaseTool]] = {
+    "our tool": lambda r: retrieval_tool(r, name="documents"),
+    "retriever tool": _retriever_tool,
+    "engine tool": _engine_tool,
+}
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # LlamaIndex looks at its own fields
-async def test_a_scope_reaches_an_agents_tool(scripted: Scripted) -> None:
+@pytest.mark.parametrize("whole", [False, True], ids=["agent", "agent workflow"])
+@pytest.mark.parametrize("name", AGENT_TOOLS)
+async def test_a_scope_reaches_an_agents_tool(scripted: Scripted, name: str, whole: bool) -> None:
     """An agent's own question is asked inside the scope, with a clean text."""
+    argument = "query" if name == "our tool" else "input"
     said = [
-        'Thought: look.\nAction: search_documents\nAction Input: {"query": "roses"}',
+        f'Thought: look.\nAction: documents\nAction Input: {{"{argument}": "roses"}}',
         "Thought: done.\nAnswer: Red.",
     ]
-    agent = ReActAgent(tools=[retrieval_tool(scripted.retriever())], llm=Lines(lines=said), streaming=False)
+    tool = AGENT_TOOLS[name](scripted.retriever())
+    agent = ReActAgent(tools=[tool], llm=Lines(lines=said), streaming=False)
     with scope(filters=F("tenant") == "t-1", locked=True):
-        answer = await agent.run("Which roses?")
+        answer = await (AgentWorkflow(agents=[agent]) if whole else agent).run("Which roses?")
     assert "Red." in str(answer)
     assert [(body["question"], body["metadata-filters"]) for body in scripted.bodies] == [("roses", LOCKED)]
 
 
-@pytest.mark.parametrize("ask", [lambda t: t(input="Which roses?"), lambda t: t("Which roses?")])
+@pytest.mark.parametrize(
+    "ask", [lambda t: t(input="Which roses?"), lambda t: t(query="Which roses?"), lambda t: t("Which roses?")]
+)
 def test_the_noise_of_a_retriever_tool_is_stripped(scripted: Scripted, ask: Callable[[RetrieverTool], Any]) -> None:
     """RetrieverTool sends the question as it was asked."""
     ask(_retriever_tool(scripted.retriever()))
     assert scripted.bodies[0]["question"] == "Which roses?"
 
 
-def test_a_question_that_begins_like_the_noise_is_left_alone(scripted: Scripted) -> None:
-    """Only what RetrieverTool adds is taken away."""
-    scripted.retriever().retrieve("input is broken, why?")
-    assert scripted.bodies[0]["question"] == "input is broken, why?"
+@pytest.mark.parametrize("question", ["input is broken, why?", "input is broken\n", "\nWhat?\n", "a\nb"])
+def test_a_question_that_looks_like_the_noise_is_left_alone(scripted: Scripted, question: str) -> None:
+    """Only what RetrieverTool adds is taken away, also where the question begins as that does."""
+    scripted.retriever().retrieve(question)
+    _retriever_tool(scripted.retriever())(question)
+    assert [body["question"] for body in scripted.bodies] == [question, question]
 
 
 def test_a_query_carries_overrides_through_engines(scripted: Scripted) -> None:

@@ -13,10 +13,13 @@ from blockbuster import blockbuster_ctx
 from llama_index.core.llms import MockLLM
 from llama_index.core.query_engine import RetrieverQueryEngine
 from llama_index.core.schema import MetadataMode, NodeRelationship, NodeWithScore, QueryBundle, TextNode
+from llama_index.core.vector_stores.types import MetadataFilter, MetadataFilters
 
 from llama_index_face.conftest import TOKEN, Scripted, document
 from rage_retrievers import BadRequestError, ConfigurationError, RageError
 from rage_retrievers.llama_index import RetrievedNode, RetrievedNodes, VectorizeRetriever
+from rage_retrievers.llama_index.query import CALL_NAMES, NAMES
+from rage_retrievers.llama_index.settable import Settable
 
 Connect = Callable[..., VectorizeRetriever]
 QUESTION = "How do bees tell where flowers are?"
@@ -73,6 +76,49 @@ def test_both_names_of_the_count_work(scripted: Scripted, name: str) -> None:
     setattr(retriever, name, 2)
     retriever.retrieve("What?")
     assert [body["numResults"] for body in scripted.bodies] == [7, 2]
+
+
+def test_an_option_that_is_set_holds_for_the_calls_to_come(scripted: Scripted) -> None:
+    """As with the existing integration, options are attributes; one set in vain would return unfiltered data."""
+    retriever = scripted.retriever(metadata_filters=[{"tenant": ["t-1"]}])
+    assert retriever.metadata_filters == [{"tenant": ["t-1"]}]
+    assert (retriever.organization, retriever.pipeline_id, retriever.filters) == ("org-1", "aip-1", None)
+    retriever.metadata_filters = [{"tenant": ["t-2"]}]
+    retriever.filters = MetadataFilters(filters=[MetadataFilter(key="year", value=2024)])
+    retriever.mode, retriever.rerank, retriever.pipeline_id = "hybrid", True, "aip-2"
+    retriever.retrieve("What?")
+    assert retriever.pipeline_id == "aip-2"
+    assert scripted.requests[0].url.endswith("/pipelines/aip-2/retrieval")
+    assert scripted.bodies[0] == {
+        "question": "What?",
+        "numResults": 5,
+        "rerank": True,
+        "metadata-filters": [{"tenant": ["t-2"]}, {"year": [2024]}],
+        "advanced-query": {"mode": "hybrid"},
+    }
+
+
+@pytest.mark.parametrize("name", sorted(NAMES - CALL_NAMES))
+def test_what_makes_the_connection_cannot_be_set_in_vain(scripted: Scripted, name: str) -> None:
+    """Setting a token or a client would change nothing, so it is an error that says what to do."""
+    with pytest.raises(AttributeError, match="with_options"):
+        setattr(scripted.retriever(), name, None)
+
+
+@pytest.mark.parametrize("name", sorted(CALL_NAMES))
+def test_whatever_can_be_asked_per_query_can_be_set(scripted: Scripted, name: str) -> None:
+    """No option of a query is a plain attribute, which nothing would read."""
+    assert isinstance(getattr(VectorizeRetriever, name), Settable)
+    retriever = scripted.retriever()
+    setattr(retriever, name, getattr(retriever, name))
+
+
+def test_a_value_that_cannot_be_used_is_refused_where_it_is_set(scripted: Scripted) -> None:
+    """The option stays as it was."""
+    retriever = scripted.retriever(num_results=3)
+    with pytest.raises(ConfigurationError, match="num_results"):
+        retriever.similarity_top_k = 0
+    assert retriever.similarity_top_k == 3
 
 
 def test_the_constructor_of_the_existing_integration_works_unchanged() -> None:

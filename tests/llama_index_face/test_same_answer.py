@@ -33,6 +33,8 @@ _documents = st.fixed_dictionaries(
         "brand_new": _plain,
     },
 )
+_questions = st.text(min_size=1, max_size=9).filter(lambda text: text.strip() and not text.endswith("\n\n"))
+"""Any; but two line breaks at the end are what RetrieverTool adds, and are taken off."""
 _queries: st.SearchStrategy[Any] = st.fixed_dictionaries(
     {},
     optional={
@@ -47,9 +49,7 @@ _queries: st.SearchStrategy[Any] = st.fixed_dictionaries(
 
 
 @settings(max_examples=150, deadline=None)
-@given(
-    st.lists(_documents, max_size=4), st.text(min_size=1, max_size=9).filter(str.strip), _queries, _queries, _queries
-)
+@given(st.lists(_documents, max_size=4), _questions, _queries, _queries, _queries)
 def test_the_same_answer_in_both_frameworks(
     documents: list[dict[str, Any]], question: str, built: Any, within: Any, asked: Any
 ) -> None:
@@ -64,7 +64,6 @@ def test_the_same_answer_in_both_frameworks(
     )
     within.pop("mode", None)  # a scope says it as advanced_query
     with scope(**within):
-        question = question.replace("\n", " ")
         nodes = service.retriever(**built).retrieve(VectorizeQuery(question, **asked))
         found = other.invoke(question, **asked)
     assert service.requests[0].body == service.requests[1].body

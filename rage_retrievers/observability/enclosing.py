@@ -1,0 +1,61 @@
+"""What the span around a retrieval is told, where a framework's own OpenTelemetry instrumentation has opened one.
+
+Such an instrumentation knows questions and passages, but nothing of how they came about. Nothing here loads
+OpenTelemetry: where the application has not, no span is open.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Final
+
+__all__ = [
+    "ATTEMPTS",
+    "CACHED",
+    "DATA_SOURCE",
+    "DEGRADED",
+    "DOCUMENT_COUNT",
+    "PROVIDER",
+    "PROVIDER_NAME",
+    "STALE",
+    "TOP_K",
+    "enclosing_span_told",
+]
+
+# As `tracing` has them, which cannot be imported without OpenTelemetry; a test holds them together.
+PROVIDER_NAME: Final = "gen_ai.provider.name"
+DATA_SOURCE: Final = "gen_ai.data_source.id"
+TOP_K: Final = "gen_ai.retrieval.top_k"
+ATTEMPTS: Final = "rage.attempts"
+DOCUMENT_COUNT: Final = "rage.documents"
+STALE: Final = "rage.stale"
+DEGRADED: Final = "rage.degraded"
+CACHED: Final = "rage.cached"
+
+PROVIDER: Final = "vectorize.io"
+
+
+@contextmanager
+def enclosing_span_told(owner: str, facts: Mapping[str, str | int | bool]) -> Iterator[None]:
+    """Put the facts on the current span if it was opened for a class of this name, and on no other span.
+
+    What is done inside is not instrumented: OpenInference warns of each event that it does not know.
+    """
+    if "opentelemetry.trace" not in sys.modules:
+        yield
+        return
+    from opentelemetry import context
+    from opentelemetry.trace import get_current_span
+
+    span = get_current_span()
+    if not span.is_recording() or not str(getattr(span, "name", "")).startswith(f"{owner}."):
+        yield
+        return
+    span.set_attributes(facts)
+    token = context.attach(context.set_value(context._SUPPRESS_INSTRUMENTATION_KEY, True))
+    try:
+        yield
+    finally:
+        context.detach(token)
