@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
+from blockbuster import BlockBuster, blockbuster_ctx
 
 from rage_retrievers._flow import WireRequest, WireResponse
 from rage_retrievers.engines import Engines
@@ -33,6 +34,16 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         path.write_text(text, encoding="utf-8")
     with LocalService.open(home / "docs", cache_dir=home / "cache") as service, LocalServer(service) as server:
         yield server.url
+
+
+@pytest.fixture(autouse=True)
+def nothing_blocks_a_loop() -> Iterator[BlockBuster]:
+    """Whatever blocks a running event loop fails its test, but for what a test does while this is deactivated."""
+    with blockbuster_ctx() as watch:
+        # LlamaIndex's chat engines wait for a thread to estimate tokens.
+        watch.functions["threading.Lock.acquire"].can_block_in("llama_index/core/async_utils.py", "asyncio_run")
+        watch.functions["os.stat"].can_block_in("rage_retrievers/settings.py", "load")  # looks for a .env, once
+        yield watch
 
 
 @pytest.fixture

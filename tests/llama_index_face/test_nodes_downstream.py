@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import json
 import pickle
@@ -36,7 +37,7 @@ def test_a_cutoff_sees_the_score_that_ordered_the_list(scripted: Scripted, reran
 
 
 @pytest.mark.parametrize("mode", list(FUSION_MODES))
-async def test_fusion_of_a_retriever_with_itself_finds_the_same_chunks(scripted: Scripted, mode: FUSION_MODES) -> None:
+def test_fusion_of_a_retriever_with_itself_finds_the_same_chunks(scripted: Scripted, mode: FUSION_MODES) -> None:
     """In every mode, blocking and async, two equal lists are one list, in its order."""
     fusion = QueryFusionRetriever(
         [scripted.retriever(), scripted.retriever(rerank=True)],
@@ -46,7 +47,7 @@ async def test_fusion_of_a_retriever_with_itself_finds_the_same_chunks(scripted:
         similarity_top_k=3,
         use_async=False,
     )
-    for nodes in (fusion.retrieve("What?"), await fusion.aretrieve("What?")):
+    for nodes in (fusion.retrieve("What?"), asyncio.run(fusion.aretrieve("What?"))):
         assert nodes[0].node_id == "file-1"
         assert sorted(node.node_id for node in nodes) == ["file-1", "file-2", "file-3"]
         assert all(isinstance(node, RetrievedNode) and node.similarity is not None for node in nodes)

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from blockbuster import blockbuster_ctx
+from blockbuster import BlockBuster
 from llama_index.core.agent.workflow import AgentWorkflow, ReActAgent
 from llama_index.core.base.llms.types import ChatMessage, CompletionResponse, LLMMetadata, MessageRole
 from llama_index.core.chat_engine import CondensePlusContextChatEngine, ContextChatEngine
@@ -204,23 +204,27 @@ def test_a_scope_reaches_the_retriever_in_blocking_code(scripted: Scripted, name
 
 
 @pytest.mark.parametrize("name", ENGINES)
-async def test_a_scope_reaches_the_retriever_in_asyncio(scripted: Scripted, name: str) -> None:
+async def test_a_scope_reaches_the_retriever_in_asyncio(
+    scripted: Scripted, name: str, nothing_blocks_a_loop: BlockBuster
+) -> None:
     """The same, awaited, without one blocking call."""
     retriever = scripted.retriever()
+    nothing_blocks_a_loop.deactivate()
     ENGINES[name][0](retriever)  # what LlamaIndex loads from disk once is loaded now
+    nothing_blocks_a_loop.activate()
     scripted.requests.clear()
-    with blockbuster_ctx() as watch:
-        # LlamaIndex's chat engines wait for a thread to estimate tokens.
-        watch.functions["threading.Lock.acquire"].can_block_in("llama_index/core/async_utils.py", "asyncio_run")
-        async with scope(filters=F("tenant") == "t-1", locked=True, similarity_top_k=2):
-            await ENGINES[name][1](retriever)
+    async with scope(filters=F("tenant") == "t-1", locked=True, similarity_top_k=2):
+        await ENGINES[name][1](retriever)
     assert scripted.bodies
     assert {(str(body["metadata-filters"]), body["numResults"]) for body in scripted.bodies} == {(str(LOCKED), 2)}
 
 
 @pytest.mark.parametrize("name", ENGINES)
-async def test_a_scope_reaches_the_retriever_from_blocking_code_within_a_loop(scripted: Scripted, name: str) -> None:
+async def test_a_scope_reaches_the_retriever_from_blocking_code_within_a_loop(
+    scripted: Scripted, name: str, nothing_blocks_a_loop: BlockBuster
+) -> None:
     """In a notebook, LlamaIndex runs what it does at once in a thread with a loop of its own: the scope goes along."""
+    nothing_blocks_a_loop.deactivate()
     with scope(filters=F("tenant") == "t-1", locked=True, similarity_top_k=2):
         ENGINES[name][0](scripted.retriever())
     assert scripted.bodies

