@@ -6,7 +6,7 @@ Q      ?=
 LIVE   ?=
 TESTS  ?=
 
-.PHONY: cassettes docs notebooks package demo install test lint types unit clean generate
+.PHONY: bench cassettes clean demo docs generate install lint llama-index notebooks package test types unit
 
 # The demo's stamp and the tests' stamp are two, so that the demo installs no test tools.
 $(VENV)/.demo: pyproject.toml constraints.txt
@@ -55,6 +55,10 @@ $(VENV)/.docs: $(VENV)/.dev
 # Wheel and sdist, and the wheel with each extra alone in a clean environment; needs the package index and some minutes.
 package: $(VENV)/.dev
 	$(BIN)/python scripts/check_package.py $(EXTRAS)
+
+# The LlamaIndex retriever with the lowest and the newest llama-index-core; needs the package index and some minutes.
+llama-index: $(VENV)/.dev
+	$(BIN)/python scripts/check_llama_index.py
 
 # With LIVE=1 against the real service, which needs VECTORIZE_API_KEY, VECTORIZE_ORGANIZATION_ID, VECTORIZE_PIPELINE_ID.
 cassettes: $(VENV)/.dev

@@ -37,6 +37,9 @@ def blocking(filters: MetadataFilters) -> None:
             assert_type(nodes.retrieval, Retrieval)
         assert_type(own.similarity_top_k, int)
         own.similarity_top_k = 4
+        own.filters = F("year") == 2024
+        own.rerank = "yes"  # type: ignore[assignment]  # an attribute is as strict as the argument
+        assert_type(own.pipeline_id, str | None)
         assert_type(own.with_options(filters=F("year") == 2024, mode="hybrid"), VectorizeRetriever)
         assert_type(own.deep_research("Why?", timeout=60.0), Research)
     assert_type(from_metadata_filters(MetadataFilters(filters=[MetadataFilter(key="k", value=1)])), Filter | None)
