@@ -307,14 +307,14 @@ class Calls:
         credential = self.connection.credential
         token = credential.current()
         if token is None:
-            token = yield from credential.token()
+            token = yield from credential.token(call.remaining)
         try:
             return (yield from self._send(operation, call, token))
         except UnauthorizedError:
             if not credential.renewable:
                 raise
             credential.expire(token)
-        renewed = yield from credential.token()
+        renewed = yield from credential.token(call.remaining)
         return (yield from self._send(operation, call, renewed))
 
     def _send(self, operation: Operation[T], call: Call, token: str) -> Flow[T]:

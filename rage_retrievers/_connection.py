@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import ipaddress
+import os
 import re
+import threading
 from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 from urllib.parse import unquote, urlsplit
@@ -13,10 +17,10 @@ from urllib.parse import unquote, urlsplit
 from pydantic import SecretStr
 
 from ._endpoint import ENVIRONMENTS, Address
-from ._flow import Flow, as_ask
+from ._flow import Flow, Wait, as_ask
 from ._version import __version__
 from .engines import Engines, embedded, engines_named
-from .errors import ConfigurationError, RageError
+from .errors import ConfigurationError, DeadlineExceededError, RageError
 from .models import Target
 from .observability.secrets import register_secret
 
@@ -31,13 +35,20 @@ _MIB = 1024 * 1024
 
 
 class Credential:
-    """The token, fixed or asked for. A callable is asked once, and again after a 401. Never shown, never pickled."""
+    """The token, fixed or asked for. A callable is asked once, and again after a 401. Never shown, never pickled.
 
-    __slots__ = ("_digest", "_source", "_token")
+    Calls that need the token while it is asked for wait for the same answer, and its failure is everyone's; when the
+    call that asks is cancelled, another takes over.
+    """
+
+    __slots__ = ("_asking", "_digest", "_lock", "_process", "_source", "_token")
 
     def __init__(self, key: ApiKey) -> None:
         self._source = key if callable(key) else None
         self._token: str | None = None
+        self._lock = threading.Lock()
+        self._asking: Future[RageError | None] | None = None
+        self._process = 0
         self._digest = ""
         if isinstance(key, SecretStr):
             self._keep(key.get_secret_value())
@@ -58,21 +69,44 @@ class Credential:
         """Tells tokens apart without holding one; empty until a callable was asked."""
         return self._digest
 
-    def token(self) -> Flow[str]:
-        """The token; asks for it where that is needed."""
-        if self._token is None:
-            assert self._source is not None  # a fixed token is kept from the start
-            try:
-                token = yield as_ask(self._source)
-            except RageError:
-                raise
-            except Exception as error:
-                raise ConfigurationError(
-                    f"api_key could not be had: the function that returns it raised {type(error).__name__}."
-                ) from error
-            self._keep(token)
-        assert self._token is not None  # _keep refuses what is no token
-        return self._token
+    def token(self, remaining: Callable[[], float]) -> Flow[str]:
+        """The token; asked for where that is needed, by one of the calls that need it. `remaining` is this call's time.
+
+        Raises ConfigurationError if the function fails, DeadlineExceededError if another call's asking takes too long.
+        """
+        while True:
+            with self._lock:
+                if self._token is not None:
+                    return self._token
+                # A child of a fork inherits what its parent asked, and would never hear the answer.
+                mine = self._asking is None or self._process != os.getpid()
+                if mine:
+                    self._asking, self._process = Future(), os.getpid()
+                asking = self._asking
+            assert asking is not None  # the lines above have made it
+            if mine:
+                return (yield from self._ask(asking))
+            failed = yield from _followed(asking, remaining)
+            if failed is not None:
+                # An exception collects the traceback of everyone who raises it, so each raises its own.
+                raise copy.copy(failed) from failed
+
+    def _ask(self, asking: Future[RageError | None]) -> Flow[str]:
+        failed: RageError | None = None
+        try:
+            return self._keep((yield as_ask(self._source)))
+        except RageError as error:
+            failed = error
+            raise
+        except Exception as error:
+            failed = ConfigurationError(
+                f"api_key could not be had: the function that returns it raised {type(error).__name__}."
+            )
+            raise failed from error
+        finally:
+            with self._lock:
+                self._asking = None
+            asking.set_result(failed)
 
     def current(self) -> str | None:
         """The token, if it is known without asking."""
@@ -83,7 +117,7 @@ class Credential:
         if self._source is not None and self._token == token:
             self._token = None
 
-    def _keep(self, token: object) -> None:
+    def _keep(self, token: object) -> str:
         text = token.get_secret_value() if isinstance(token, SecretStr) else token
         if not isinstance(text, str):
             raise ConfigurationError(f"api_key gave a {type(text).__name__}; it must return the token as text.")
@@ -95,12 +129,24 @@ class Credential:
         register_secret(text)
         self._token = text
         self._digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+        return text
 
     def __repr__(self) -> str:
         return "Credential(***)"
 
     def __reduce__(self) -> tuple[object, ...]:
         raise TypeError("a credential is not pickled; it is read again where it is needed")
+
+
+def _followed(asking: Future[RageError | None], remaining: Callable[[], float]) -> Flow[RageError | None]:
+    """How another call's asking ended: its error, or None where there is a token or nobody asks any more."""
+    try:
+        failed: RageError | None = yield Wait(asking, max(0.0, remaining()))
+    except TimeoutError:
+        raise DeadlineExceededError(
+            "The time of the call was spent waiting for api_key's function; raise timeout= if it needs longer."
+        ) from None
+    return failed
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ from rage_retrievers import (
     default_pipeline,
 )
 
-from .conftest import TOKEN, WIRE, Ask, Recorder, reply
+from .conftest import TOKEN, WIRE, Ask, Recorder, in_loop, reply
 
 
 def echo(request: httpx.Request) -> httpx.Response:
@@ -279,6 +279,23 @@ def test_a_token_function_is_asked_again_after_a_401(ask: Ask, service: Recorder
     assert len(ask(retriever, "q")) == 1
     assert len(ask(retriever, "q")) == 1
     assert [one.headers["authorization"] for one in service.requests] == ["Bearer old", "Bearer new", "Bearer new"]
+
+
+@pytest.mark.parametrize("world", ["sync", "async"])
+def test_a_batch_asks_for_the_token_once(service: Recorder, world: str) -> None:
+    """64 calls that begin together ask the function once between them."""
+    asked: list[int] = []
+
+    async def token() -> str:
+        asked.append(1)
+        for _ in range(100):
+            await asyncio.sleep(0)
+        return "t"
+
+    retriever = service.retriever(api_key=token)
+    answers = retriever.batch(["q"] * 64) if world == "sync" else in_loop(lambda: retriever.abatch(["q"] * 64))
+    assert [len(answer) for answer in answers] == [1] * 64
+    assert asked == [1]
 
 
 def test_a_token_that_stays_refused_fails(ask: Ask, service: Recorder) -> None:
