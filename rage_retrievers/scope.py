@@ -88,6 +88,8 @@ class Bounds:
 
     def __enter__(self) -> Scope:
         outer = _CURRENT.get()
+        if outer.locked_filters:
+            _refuse_unknown_options(self._values.get("advanced_query"))
         inner = Scope(
             values=MappingProxyType({**outer.values, **_without(self._values, outer.locked)}),
             labels=MappingProxyType({**outer.labels, **_without(self._labels, outer.locked)}),
@@ -255,7 +257,7 @@ def _refuse_unknown_options(query: Any) -> None:
     unknown = set() if query is None else set(_advanced(query)) - _OPTIONS
     if unknown:
         raise ConfigurationError(
-            f"advanced_query with {min(map(str, unknown))!r} cannot join a locked filter per call; known are "
+            f"advanced_query with {min(map(str, unknown))!r} cannot join a locked filter; known here are "
             "mode, text-fields, match-type, text-boost and filters."
         )
 
@@ -287,11 +289,41 @@ def _check(values: Mapping[str, Any], locked: bool) -> None:
     conditions = _take_conditions(dict(values))
     for condition in conditions:
         found = conjoin((), [condition]) if locked else conjoin([condition])
-        if found == (None, None) and locked:
+        if locked and (found == (None, None) or (isinstance(condition, Mapping) and not _binds(condition))):
             raise _locks_nothing("filters")
     for name in ("filters", "metadata_filters", "advanced_query"):
         if locked and values.get(name, UNSET) is None:
             raise _locks_nothing(name)
+
+
+def _binds(clause: Mapping[str, Any]) -> bool:
+    """Whether a raw clause can turn any document away; `match_all` and an empty `bool` cannot."""
+    return any(_binds_as(kind, body) for kind, body in clause.items())
+
+
+def _binds_as(kind: str, body: Any) -> bool:
+    if kind == "match_all":
+        return False
+    if not isinstance(body, Mapping):
+        return True  # the service says what is wrong with it
+    if kind == "range":
+        return any(body.values())
+    return kind != "bool" or _binds_together(body)
+
+
+def _binds_together(occurrences: Mapping[str, Any]) -> bool:
+    must = [*_clauses_of(occurrences, "must"), *_clauses_of(occurrences, "filter")]
+    if any(map(_binds, must)) or _clauses_of(occurrences, "must_not"):
+        return True
+    should = _clauses_of(occurrences, "should")
+    # Beside a `must`, and where nobody says how many of them must match, `should` is optional.
+    needed = occurrences.get("minimum_should_match", 0 if must else 1)
+    return isinstance(needed, int) and needed > 0 and bool(should) and all(map(_binds, should))
+
+
+def _clauses_of(occurrences: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
+    given = occurrences.get(name)
+    return [one for one in (given if isinstance(given, list | tuple) else [given]) if isinstance(one, Mapping) and one]
 
 
 def _locks_nothing(name: str) -> ConfigurationError:
@@ -308,7 +340,10 @@ def _no_misspelt_values(labels: Mapping[str, Any]) -> Mapping[str, Any]:
     return labels
 
 
-_FOREIGN_NAMES = {"top_k": "k", "limit": "k", "where": "filters", "search_kwargs": "filters", "metadata": "filters"}
+_FOREIGN_NAMES = {
+    **{"top_k": "k", "limit": "k", "where": "filters", "search_kwargs": "filters", "metadata": "filters"},
+    **dict.fromkeys(("mode", "text_fields", "match_type", "text_boost"), "advanced_query"),
+}
 
 
 def _checked_labels(labels: Mapping[str, Any]) -> dict[str, Label]:

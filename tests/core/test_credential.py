@@ -79,7 +79,9 @@ def test_waiting_for_the_token_heeds_the_deadline() -> None:
     credential = asking()
     begun_by_another = begun(credential, Ask)
     flow = credential.token(lambda: 0.25)
-    assert next(flow).timeout == 0.25
+    wait = next(flow)
+    assert isinstance(wait, Wait)
+    assert wait.timeout == 0.25
     with pytest.raises(DeadlineExceededError, match="api_key"):
         flow.throw(TimeoutError())
     assert ended(begun_by_another, "t-1") == "t-1"

@@ -230,6 +230,15 @@ def test_a_shape_without_one_certain_meaning_cannot_join_a_lock(call: dict[str, 
     assert "locked-tenant" not in str(refused.value)
 
 
+def test_an_inner_scope_cannot_bring_options_nobody_knows() -> None:
+    """The service could read one as a filter, so beside a lock it is refused where it is entered."""
+    with scope(filters=LOCK, locked=True), pytest.raises(ConfigurationError, match="'query'"):
+        with scope(advanced_query={"query": {"match_all": {}}}):
+            pass
+    with scope(advanced_query={"new-option": 1}), scope(filters=LOCK, locked=True):
+        assert effective({}, {})["advanced_query"] == {"new-option": 1}
+
+
 def test_a_locked_advanced_query_keeps_its_options_and_its_filters() -> None:
     """A call can add conditions and change no option."""
     locked = {"mode": "text", "filters": {"term": {"tenant": "a"}}}

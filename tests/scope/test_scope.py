@@ -172,6 +172,15 @@ def test_a_value_no_query_could_have_is_refused_where_the_scope_is_written(given
         {"advanced_query": {"filters": {}}},
         {"metadata_filters": [{"tenant": []}]},
         {"metadata_filters": [{"$or": ["a"]}]},
+        {"filters": {"match_all": {}}},
+        {"filters": {"bool": {}}},
+        {"filters": {"bool": {"must": []}}},
+        {"filters": {"bool": {"filter": {"match_all": {}}}}},
+        {"filters": {"bool": {"should": [{"term": {"a": 1}}, {"match_all": {}}]}}},
+        {"filters": {"bool": {"should": [{"term": {"a": 1}}], "minimum_should_match": 0}}},
+        {"filters": {"bool": {"must": [{"bool": {}}], "should": [{"term": {"a": 1}}]}}},
+        {"filters": {"range": {"year": {}}}},
+        {"advanced_query": {"filters": {"bool": {"must": [], "must_not": []}}}},
     ],
 )
 def test_a_locked_filter_that_locks_nothing_is_an_error(given: dict[str, Any]) -> None:
@@ -181,9 +190,30 @@ def test_a_locked_filter_that_locks_nothing_is_an_error(given: dict[str, Any]) -
 
 
 @pytest.mark.parametrize(
-    "name",
-    ["filter", "Filters", "metadataFilters", "metadata_filter", "pipeline", "num_result", "top_k", "where", "lock"],
+    "clause",
+    [
+        {"term": {"tenant": "a"}},
+        {"terms": {"tenant": []}},
+        {"range": {"year": {"gte": 0}}},
+        {"bool": {"must": {"term": {"tenant": "a"}}, "should": [{"match_all": {}}]}},
+        {"bool": {"filter": [{"match_all": {}}, {"term": {"tenant": "a"}}]}},
+        {"bool": {"must_not": [{"term": {"tenant": "b"}}]}},
+        {"bool": {"should": [{"term": {"tenant": "a"}}, {"term": {"tenant": "b"}}]}},
+        {"bool": {"must": [{"match_all": {}}], "should": [{"term": {"a": 1}}], "minimum_should_match": 1}},
+        {"bool": "malformed"},
+    ],
 )
+def test_a_raw_clause_that_turns_documents_away_can_be_locked(clause: dict[str, Any]) -> None:
+    """Clauses that hold for some documents only are no empty lock."""
+    with scope(filters=clause, locked=True) as here:
+        assert here.locked_filters == (clause,)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["filter", "Filters", "metadataFilters", "metadata_filter", "pipeline", "num_result", "top_k", "where", "lock",
+     "mode", "text_fields", "match_type", "text_boost"],
+)  # fmt: skip
 def test_a_misspelt_value_is_not_taken_for_a_label(name: str) -> None:
     """`filter=` would be a label that filters nothing, in silence."""
     with pytest.raises(TypeError, match=name):
