@@ -341,7 +341,8 @@ def _no_misspelt_values(labels: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 _FOREIGN_NAMES = {
-    **{"top_k": "k", "limit": "k", "where": "filters", "search_kwargs": "filters", "metadata": "filters"},
+    **dict.fromkeys(("top_k", "limit"), "k"),
+    **dict.fromkeys(("where", "search_kwargs", "metadata"), "filters"),
     **dict.fromkeys(("mode", "text_fields", "match_type", "text_boost"), "advanced_query"),
 }
 

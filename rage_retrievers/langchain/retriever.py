@@ -16,10 +16,11 @@ from .._face import SEARCH, Link, canonical, folded, without_token
 from ..errors import ConfigurationError
 from ..filters import Filter
 from ..models import Query, Retrieval
-from ..scope import Scope, current_scope, effective, scope
+from ..scope import Scope, current_scope, effective
 from ._documents import to_documents
 from ._options import CallOptions, RetrieverOptions, as_context, check_call
 from ._runs import within
+from ._runtime import running_in, runtime_scope
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -140,7 +141,8 @@ class VectorizeRetriever(BaseRetriever):
     ) -> list[Document]:
         """The passages for a question, best first. `options` as in `CallOptions`."""
         check_call(_without_run(options))
-        return super().invoke(input, config, **options)
+        with running_in(config):
+            return super().invoke(input, config, **options)
 
     @override
     async def ainvoke(  # type: ignore[override]  # as in invoke
@@ -148,7 +150,8 @@ class VectorizeRetriever(BaseRetriever):
     ) -> list[Document]:
         """See `invoke`; never uses a thread."""
         check_call(_without_run(options))
-        return await super().ainvoke(input, config, **options)
+        with running_in(config):
+            return await super().ainvoke(input, config, **options)
 
     @override
     def batch(  # type: ignore[override]  # as in invoke
@@ -269,8 +272,7 @@ class VectorizeRetriever(BaseRetriever):
     def _effective(self, options: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
         if self.runtime_filters is None:
             return effective(options, own)
-        with scope(filters=self.runtime_filters(_runtime_context()), locked=True):
-            return effective(options, own)
+        return effective(options, own, runtime_scope(self.runtime_filters))
 
     def _own_values(self) -> dict[str, Any]:
         fields = self.__dict__
@@ -392,17 +394,3 @@ def _with_context(values: dict[str, Any]) -> dict[str, Any]:
     if "context" in values:
         values["context"] = as_context(values["context"])
     return values
-
-
-def _runtime_context() -> Any:
-    from langgraph.runtime import Runtime, get_runtime
-
-    try:
-        runtime: object = get_runtime()
-    except RuntimeError:
-        runtime = None
-    if not isinstance(runtime, Runtime):
-        raise ConfigurationError(
-            "runtime_filters needs a LangGraph runtime, and this call is outside of one; nothing was asked."
-        )
-    return runtime.context

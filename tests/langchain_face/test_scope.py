@@ -19,7 +19,7 @@ from langgraph.graph import END, START, StateGraph
 from rage_retrievers import ConfigurationError, F, scope
 from rage_retrievers.langchain import VectorizeRetriever
 
-from .conftest import Ask, Recorder
+from .conftest import Ask, Recorder, in_loop
 
 TENANT = [{"tenant": ["acme"]}]
 
@@ -212,6 +212,76 @@ def test_langgraph_context_becomes_a_locked_filter(service: Recorder, world: str
     assert service.body["metadata-filters"] == TENANT
     assert service.body["advanced-query"]["filters"]["bool"]["must"][-1] == {"term": {"tenant": "other"}}
     assert len(answer["documents"]) == 1
+
+
+def _asked_in_a_graph(node: Any, world: str, tenant: str = "acme") -> None:
+    graph: Any = StateGraph(State, context_schema=Tenancy)
+    graph.add_node("retrieve", node)
+    graph.add_edge(START, "retrieve")
+    graph.add_edge("retrieve", END)
+    call = {"input": {"question": "q"}, "context": Tenancy(tenant)}
+    _run(graph.compile(), call, world)
+
+
+def _run(app: Any, call: Any, world: str) -> None:
+    if world == "sync":
+        app.invoke(**call)
+    else:
+        in_loop(lambda: app.ainvoke(**call))
+
+
+@pytest.mark.parametrize("world", ["sync", "async"])
+def test_a_chain_that_is_a_node_knows_the_runtime(service: Recorder, world: str) -> None:
+    """The steps of a chain given as a node are bound by the graph's context, whichever graph is around it."""
+    retriever = service.retriever(runtime_filters=lambda context: F("tenant") == context.tenant)
+    chain = RunnableLambda(lambda state: state["question"]) | retriever | (lambda found: {"documents": found})
+    _asked_in_a_graph(chain, world)
+    assert service.body["metadata-filters"] == TENANT
+
+    def around(_: State) -> Any:
+        _asked_in_a_graph(chain, "sync", "inner")
+
+    _asked_in_a_graph(around, "sync", "outer")
+    assert service.body["metadata-filters"] == [{"tenant": ["inner"]}]
+
+
+@pytest.mark.parametrize("world", ["sync", "async"])
+def test_every_way_to_call_knows_the_runtime(service: Recorder, world: str) -> None:
+    """Batches, streams, bindings and configs of their own inside a node are bound by the graph's context."""
+    retriever = service.retriever(runtime_filters=lambda context: F("tenant") == context.tenant)
+    configs: Any = [{"tags": ["a"]}, {"configurable": {"k": 1}}]
+
+    def node(_: State) -> Any:
+        retriever.batch(["a", "b"], configs)
+        list(retriever.batch_as_completed(["a", "b"]))
+        list(retriever.stream("q", configs[1]))
+        RunnableParallel(a=retriever.bind(k=2), b=retriever.with_retry()).invoke("q")
+
+    async def anode(_: State) -> Any:
+        await retriever.abatch(["a", "b"], configs)
+        [found async for found in retriever.abatch_as_completed(["a", "b"])]
+        [found async for found in retriever.astream("q", configs[1])]
+        await RunnableParallel(a=retriever.bind(k=2), b=retriever.with_retry()).ainvoke("q")
+
+    _asked_in_a_graph(node if world == "sync" else anode, world)
+    assert [json.loads(one.content)["metadata-filters"] for one in service.requests] == [TENANT] * 7
+
+
+def test_the_runtimes_filter_goes_before_a_models(service: Recorder) -> None:
+    """A field that a model filters by cannot take the runtime's place in either of the service's languages."""
+    retriever = service.retriever(runtime_filters=lambda context: F("tenant") == context.tenant)
+    tool = retriever.as_tool(filters=["tenant"])
+    _asked_in_a_graph(lambda _: tool.invoke({"query": "q", "tenant": ["other"]}) and None, "sync")
+    assert service.body["metadata-filters"] == TENANT
+    assert {"term": {"tenant": "other"}} in service.body["advanced-query"]["filters"]["bool"]["must"]
+
+
+def test_runtime_filters_that_come_out_empty_ask_nothing(service: Recorder) -> None:
+    """A context without a tenant opens nothing."""
+    retriever = service.retriever(runtime_filters=lambda context: context.tenant and [])
+    with pytest.raises(ConfigurationError, match="lock nothing"):
+        _asked_in_a_graph(lambda _: {"documents": retriever.invoke("q")}, "sync")
+    assert service.requests == []
 
 
 def test_runtime_filters_outside_of_a_graph_ask_nothing(ask: Ask, service: Recorder) -> None:

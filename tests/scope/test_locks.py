@@ -232,9 +232,9 @@ def test_a_shape_without_one_certain_meaning_cannot_join_a_lock(call: dict[str, 
 
 def test_an_inner_scope_cannot_bring_options_nobody_knows() -> None:
     """The service could read one as a filter, so beside a lock it is refused where it is entered."""
-    with scope(filters=LOCK, locked=True), pytest.raises(ConfigurationError, match="'query'"):
-        with scope(advanced_query={"query": {"match_all": {}}}):
-            pass
+    inner = scope(advanced_query={"query": {"match_all": {}}})
+    with scope(filters=LOCK, locked=True), pytest.raises(ConfigurationError, match="'query'"), inner:
+        pass
     with scope(advanced_query={"new-option": 1}), scope(filters=LOCK, locked=True):
         assert effective({}, {})["advanced_query"] == {"new-option": 1}
 
