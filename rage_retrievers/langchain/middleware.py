@@ -22,6 +22,7 @@ from .._face import shaping
 from ..context import Budget, Deduplicate, Policy, Style, estimate_tokens, render, select
 from ..errors import ConfigurationError, RageError
 from ..observability.events import Degraded, tell
+from ._composed import retrievers_in
 from ._options import message_text
 from .retriever import VectorizeRetriever
 
@@ -59,8 +60,8 @@ class VectorizeContextMiddleware(_Middleware):
     RAGE_MAX_TOKENS without RAGE_TOKEN_BUFFER) are shown.
 
     With `history` above 0, that many messages before the last one go to the service as `context`. When the retrieval
-    fails, the agent answers without passages, and listeners hear `Degraded`; `on_error="raise"` raises instead. A
-    ConfigurationError always raises.
+    fails with a `RageError`, the agent answers without passages, and listeners hear `Degraded`; `on_error="raise"`
+    raises instead. A ConfigurationError, and another retriever's own errors, always raise.
     """
 
     state_schema = VectorizeState
@@ -147,9 +148,10 @@ class VectorizeContextMiddleware(_Middleware):
     def _tell(self, error: RageError) -> None:
         fields = {"event": "context.degraded", "error_type": type(error).__name__}
         _log.warning("context.degraded error_type=%s", fields["error_type"], extra=fields)
-        if isinstance(self.retriever, VectorizeRetriever):
-            calls = self.retriever._linked().calls
-            tell(calls.listeners, Degraded("", calls.connection.address.target, "no context", error))
+        for one in retrievers_in(self.retriever):
+            if isinstance(one, VectorizeRetriever):
+                calls = one._linked().calls
+                tell(calls.listeners, Degraded("", calls.connection.address.target, "no context", error))
 
     # At every call of the model
 

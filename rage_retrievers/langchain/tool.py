@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 from langchain_core.documents import Document
 from langchain_core.tools import StructuredTool, ToolException
-from pydantic import BaseModel, ConfigDict, Field, create_model
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, create_model
 from typing_extensions import TypedDict
 
 from .._face import shaping
@@ -17,6 +17,8 @@ from ..context import Budget, Deduplicate, Policy, Style, estimate_tokens, rende
 from ..errors import ConfigurationError, RageError
 from ..filters import F, Filter
 from ..scope import scope
+from ._composed import retrievers_in
+from .retriever import VectorizeRetriever
 
 if TYPE_CHECKING:
     from langchain_core.retrievers import BaseRetriever
@@ -60,12 +62,14 @@ def create_vectorize_tool(
 
     `filters` names the metadata fields that the model may filter by, with the type of their values where it is not
     text: `{"year": int, "type": Literal["pdf", "html"]}`. What the model asks for is ANDed with every other filter, so
-    it can only narrow. Passages go through `policies`, and the best of them that fit into `max_tokens` are told; a
-    text cannot break out of its delimiters. `max_tokens` and `style` are those of the settings (RAGE_MAX_TOKENS without
-    RAGE_TOKEN_BUFFER, and RAGE_FORMAT_STYLE) unless given. With `tell_errors` a failed search is told to the model;
-    else it raises.
+    it can only narrow; a retriever that would pass over such filters is refused. Passages go through `policies`, and the
+    best of them that fit into `max_tokens` are told; a text cannot break out of its delimiters. `max_tokens` and `style`
+    are those of the settings (RAGE_MAX_TOKENS without RAGE_TOKEN_BUFFER, and RAGE_FORMAT_STYLE) unless given. With
+    `tell_errors` a failed search is told to the model; else it raises.
     """
     allowed = _allowed(filters)
+    if allowed:
+        _check_heeded(retriever)
     schema = _schema(name, allowed)
     tokens, written = shaping(retriever, max_tokens, style)
     chosen = (*policies, Budget(tokens, count_tokens, style=written))
@@ -122,6 +126,16 @@ def _allowed(filters: AllowedFilters) -> dict[str, tuple[str, Any]]:
     return found
 
 
+def _check_heeded(retriever: BaseRetriever) -> None:
+    """Refuse filters where a retriever would pass over them: the model would take all it finds for what it asked for."""
+    for one in retrievers_in(retriever):
+        if not isinstance(one, VectorizeRetriever):
+            raise ConfigurationError(
+                f"filters cannot be used with a {type(one).__name__}, which would pass over them; use a "
+                "VectorizeRetriever or a composition of such retrievers, or leave filters out."
+            )
+
+
 def _schema(name: str, allowed: Mapping[str, tuple[str, Any]]) -> type[BaseModel]:
     fields: dict[str, Any] = {
         argument: (
@@ -130,8 +144,10 @@ def _schema(name: str, allowed: Mapping[str, tuple[str, Any]]) -> type[BaseModel
         )
         for argument, (field, kind) in allowed.items()
     }
-    query = (str, Field(description="What to look for, as a question or key words.", min_length=1))
-    config = ConfigDict(extra="forbid")
+    words = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+    query = (words, Field(description="What to look for, as a question or key words."))
+    # What no filter or query could be is told to the model, and not raised when it searches.
+    config = ConfigDict(extra="forbid", allow_inf_nan=False)
     return create_model(f"{name}_input", __config__=config, query=query, **fields)
 
 

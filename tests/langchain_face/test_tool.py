@@ -16,6 +16,7 @@ import pytest
 from langchain.agents import create_agent
 from langchain_core.documents import Document
 from langchain_core.messages import AIMessage, HumanMessage, ToolCall, ToolMessage
+from langchain_core.retrievers import BaseRetriever
 from langchain_core.tools import BaseTool, ToolException
 from langchain_tests.integration_tests import ToolsIntegrationTests
 from langchain_tests.unit_tests import ToolsUnitTests
@@ -144,6 +145,39 @@ def test_tool_refuses_what_is_not_allowed(service: Recorder, arguments: dict[str
     with pytest.raises(ValidationError):
         tool.invoke({"query": "q", **arguments})
     assert service.requests == []
+
+
+@pytest.mark.parametrize("arguments", [{"query": "  \n"}, {"query": ""}, {"query": "q", "price": [float("nan")]}])
+def test_tool_refuses_what_could_not_be_asked(service: Recorder, arguments: dict[str, Any]) -> None:
+    """A query of white space, and a number that is none, are the model's mistakes: an agent tells it and goes on."""
+    tool = service.retriever().as_tool(filters={"price": float})
+    with pytest.raises(ValidationError):
+        tool.invoke(arguments)
+    says = [AIMessage("", tool_calls=[called(tool, **arguments)]), AIMessage("done")]
+    agent: Any = create_agent(model_saying(*says), tools=[tool])
+    answer = agent.invoke({"messages": [("user", "q")]})
+    assert [one.status for one in answer["messages"] if isinstance(one, ToolMessage)] == ["error"]
+    assert service.requests == []
+
+
+class Elsewhere(BaseRetriever):
+    """A retriever of another make, which knows no scope."""
+
+    def _get_relevant_documents(self, query: str, *, run_manager: Any) -> list[Document]:
+        return [Document("from elsewhere")]
+
+
+def test_tool_filters_that_nobody_would_heed_are_refused(service: Recorder) -> None:
+    """A model's filter is never passed over in silence: every retriever inside must be one that heeds it."""
+    classic = pytest.importorskip("langchain_classic.retrievers")
+    ours, other = service.retriever(), Elsewhere()
+    for retriever in (other, classic.EnsembleRetriever(retrievers=[ours, other])):
+        with pytest.raises(ConfigurationError, match="Elsewhere"):
+            create_vectorize_tool(retriever, filters=["year"])
+        assert "elsewhere" in create_vectorize_tool(retriever).invoke({"query": "q"})
+    both = classic.EnsembleRetriever(retrievers=[ours, ours.bind(k=2)])
+    create_vectorize_tool(both, filters=["year"]).invoke({"query": "q", "year": ["2024"]})
+    assert service.body["metadata-filters"] == [{"year": ["2024"]}]
 
 
 def test_a_model_cannot_leave_a_locked_tenant(run: Run, service: Recorder) -> None:
@@ -313,6 +347,18 @@ def test_middleware_degrades_with_an_event(run: Run, service: Recorder, caplog: 
     assert isinstance(event.error, ServerError)
     assert "context.degraded" in caplog.text
     assert "plan" not in caplog.text
+
+
+def test_middleware_over_a_composition_degrades_with_an_event(run: Run, service: Recorder) -> None:
+    """The listeners of a retriever inside an ensemble hear of it, too."""
+    classic = pytest.importorskip("langchain_classic.retrievers")
+    service.answer = lambda _: reply({}, 501)
+    heard = Heard()
+    plain = default_pipeline().without("retry", "circuit breaker")
+    inside = service.retriever(listeners=[heard], resilience=plain)
+    agent, _ = agent_with(service, retriever=classic.EnsembleRetriever(retrievers=[inside]))
+    assert run(agent, asked("What is the plan?"))["vectorize_documents"] == []
+    assert [type(one.error) for one in heard.events if isinstance(one, Degraded)] == [ServerError]
 
 
 def test_middleware_raises_where_it_was_told_to(run: Run, service: Recorder) -> None:
