@@ -8,6 +8,7 @@ from pathlib import Path
 
 import loopback  # noqa: F401  # closes the network
 import pytest
+from blockbuster import blockbuster_ctx
 from hypothesis import settings
 
 from rage_retrievers.observability.secrets import secrets_in_use
@@ -16,6 +17,13 @@ from rage_retrievers.resilience.pipeline import shared_homes
 # How long an example takes on a busy machine says nothing of the property it is an example of.
 settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")
+
+
+@pytest.fixture
+def nothing_blocks() -> Iterator[None]:
+    """Whatever of ours blocks a running event loop is an error; blocking code outside of one is left alone."""
+    with blockbuster_ctx("rage_retrievers"):
+        yield
 
 
 @pytest.fixture(autouse=True)

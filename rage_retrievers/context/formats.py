@@ -5,8 +5,9 @@
 `compact`     one line a passage: `[1] guide.md: the text`
 
 In the first two, a `<` in a text is written `&lt;` where one of our tags could begin, also in disguise (other letter
-case, spaces, full-width signs); the rest of the text, code and markup included, stays as it is. In `compact`, white
-space is drawn together, so no text can begin a line. Attributes are escaped. Numbers count from 1, as in `cite`.
+case, spaces, full-width or invisible characters); the rest of the text, code and markup included, stays as it is. In
+`compact`, white space is drawn together, so no text can begin a line. Attributes are escaped. Numbers count from 1, as
+in `cite`.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import html
 import json
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any, Literal, TypeAlias
 
 from ..errors import ConfigurationError
@@ -46,8 +48,22 @@ def block(one: Passage, number: int, style: Style) -> str:
 
 def defuse(text: str, *tags: str) -> str:
     """The text with `<` made harmless where one of the tags could begin or end (default: the tags of `render`)."""
-    names = "|".join(map(re.escape, tags)) if tags else "documents?"
-    return re.sub(rf"[<＜﹤](?=\W{{0,64}}(?:{names}))", "&lt;", text, flags=re.IGNORECASE)
+    return _openings(tags or ("document",)).sub("&lt;", text)
+
+
+# Soft hyphens, zero-width characters, marks of direction, variation selectors: a reader sees none of them.
+_INVISIBLE = "[\u00ad\u034f\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff]*"
+
+
+@lru_cache(maxsize=64)
+def _openings(tags: tuple[str, ...]) -> re.Pattern[str]:
+    names = "|".join(_INVISIBLE.join(map(_in_both_widths, tag)) for tag in tags)
+    return re.compile(rf"[<＜﹤](?=\W{{0,64}}(?:{names}))", re.IGNORECASE)
+
+
+def _in_both_widths(character: str) -> str:
+    wide = chr(ord(character) + 0xFEE0) if "!" <= character <= "~" else ""
+    return f"[{re.escape(character)}{wide}]"
 
 
 def _details(one: Passage) -> dict[str, Any]:

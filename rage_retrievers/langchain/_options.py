@@ -107,6 +107,13 @@ def check_call(options: Mapping[str, Any]) -> None:
         raise unknown_keyword(next(name for name in options if name not in CALL_NAMES), sorted(CALL_NAMES))
 
 
+def without_run(options: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What is left when LangChain's own two keywords are taken away."""
+    if "run_id" in options or "verbose" in options:
+        return {name: value for name, value in options.items() if name not in ("run_id", "verbose")}
+    return options
+
+
 def as_context(value: Any) -> Any:
     """`context` as the service reads it: LangChain messages become `{"role", "content"}`.
 

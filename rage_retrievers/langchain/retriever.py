@@ -15,10 +15,10 @@ from typing_extensions import Unpack, override
 from .._face import SEARCH, Link, canonical, folded, without_token
 from ..errors import ConfigurationError
 from ..filters import Filter
-from ..models import Query, Retrieval
+from ..models import AdvancedQuery, Query, Retrieval
 from ..scope import Scope, current_scope, effective
 from ._documents import to_documents
-from ._options import CallOptions, RetrieverOptions, as_context, check_call
+from ._options import CallOptions, RetrieverOptions, as_context, check_call, without_run
 from ._runs import within
 from ._runtime import running_in, runtime_scope
 
@@ -35,6 +35,8 @@ _QUERY = (*_ASKED, *SEARCH)
 _SHARED = ("api_key", "engine", "resilience", "listeners", "settings", "http_client", "async_http_client", "link",
            "runtime_filters")  # fmt: skip
 _EVERYWHERE = Scope()
+# Loaded without its function, a retriever would ask for everything; this is refused instead.
+_TO_BE_GIVEN_AGAIN = "to be given again"
 
 
 def _field(*, shown: bool = True, dumped: bool = True) -> Any:
@@ -140,7 +142,7 @@ class VectorizeRetriever(BaseRetriever):
         self, input: str, config: RunnableConfig | None = None, **options: Unpack[CallOptions]
     ) -> list[Document]:
         """The passages for a question, best first. `options` as in `CallOptions`."""
-        check_call(_without_run(options))
+        check_call(without_run(options))
         with running_in(config):
             return super().invoke(input, config, **options)
 
@@ -149,7 +151,7 @@ class VectorizeRetriever(BaseRetriever):
         self, input: str, config: RunnableConfig | None = None, **options: Unpack[CallOptions]
     ) -> list[Document]:
         """See `invoke`; never uses a thread."""
-        check_call(_without_run(options))
+        check_call(without_run(options))
         with running_in(config):
             return await super().ainvoke(input, config, **options)
 
@@ -281,6 +283,11 @@ class VectorizeRetriever(BaseRetriever):
 
     def _check(self) -> None:
         """Refuse now what every call would be refused for."""
+        if self.runtime_filters is not None and not callable(self.runtime_filters):
+            raise ConfigurationError(
+                "runtime_filters needs the function from a runtime's context to filters; a dump does not hold it, so "
+                "give it again."
+            )
         asked = effective({}, self._own_values(), _EVERYWHERE)
         Query.make({"question": "any", **asked})
 
@@ -322,8 +329,14 @@ class VectorizeRetriever(BaseRetriever):
     @property
     @override
     def lc_attributes(self) -> dict[str, Any]:
-        """The engine, where it has a name, and filters in the service's own languages, which are JSON."""
+        """What is no JSON, as JSON: filters in the service's own languages, messages, the name of an engine."""
         found: dict[str, Any] = {"engine": self.engine} if isinstance(self.engine, str) else {}
+        if self.context is not None:
+            found["context"] = as_context(self.context)
+        if isinstance(self.advanced_query, AdvancedQuery):
+            found["advanced_query"] = self.advanced_query.wire()
+        if self.runtime_filters is not None:
+            found["runtime_filters"] = _TO_BE_GIVEN_AGAIN
         if isinstance(self.filters, Filter):
             said = effective({}, self._own_values(), _EVERYWHERE)
             found |= {name: said.get(name) for name in ("metadata_filters", "advanced_query")}
@@ -381,13 +394,6 @@ class VectorizeRetriever(BaseRetriever):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.aclose()
-
-
-def _without_run(options: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What is left when LangChain's own two keywords are taken away."""
-    if "run_id" in options or "verbose" in options:
-        return {name: value for name, value in options.items() if name not in ("run_id", "verbose")}
-    return options
 
 
 def _with_context(values: dict[str, Any]) -> dict[str, Any]:

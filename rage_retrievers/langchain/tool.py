@@ -62,10 +62,10 @@ def create_vectorize_tool(
 
     `filters` names the metadata fields that the model may filter by, with the type of their values where it is not
     text: `{"year": int, "type": Literal["pdf", "html"]}`. What the model asks for is ANDed with every other filter, so
-    it can only narrow; a retriever that would pass over such filters is refused. Passages go through `policies`, and the
-    best of them that fit into `max_tokens` are told; a text cannot break out of its delimiters. `max_tokens` and `style`
-    are those of the settings (RAGE_MAX_TOKENS without RAGE_TOKEN_BUFFER, and RAGE_FORMAT_STYLE) unless given. With
-    `tell_errors` a failed search is told to the model; else it raises.
+    it can only narrow; a retriever that would pass over such filters is refused. Passages go through `policies`, and
+    the best of them that fit into `max_tokens` are told; a text cannot break out of its delimiters. `max_tokens` and
+    `style` are those of the settings (RAGE_MAX_TOKENS without RAGE_TOKEN_BUFFER, and RAGE_FORMAT_STYLE) unless given.
+    With `tell_errors` a failed search is told to the model; else it raises.
     """
     allowed = _allowed(filters)
     if allowed:
@@ -127,7 +127,7 @@ def _allowed(filters: AllowedFilters) -> dict[str, tuple[str, Any]]:
 
 
 def _check_heeded(retriever: BaseRetriever) -> None:
-    """Refuse filters where a retriever would pass over them: the model would take all it finds for what it asked for."""
+    """Refuse filters that a retriever would pass over: the model would take all it finds for what it asked for."""
     for one in retrievers_in(retriever):
         if not isinstance(one, VectorizeRetriever):
             raise ConfigurationError(

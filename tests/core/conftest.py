@@ -50,14 +50,21 @@ class Side:
         if isinstance(world, VirtualWorld):
             return drive(make(world), world)
 
+        flow = make(world)  # here, for making calls reads the settings
+
         async def main() -> T:
-            return await adrive(make(world), world)
+            return await adrive(flow, world)
 
         return asyncio.run(main())
 
     def retrieve(self, calls: Calls, question: str = "What?", **options: Any) -> Any:
         """Ask for passages."""
         return self.run(lambda clock: calls.retrieve(clock, question, options))
+
+
+@pytest.fixture(autouse=True)
+def _nothing_blocks(nothing_blocks: None) -> None:
+    """Every test of this folder."""
 
 
 @pytest.fixture(params=["sync", "async"])

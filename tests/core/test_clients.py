@@ -45,8 +45,10 @@ def blocking(url: str, question: str, **options: Any) -> Retrieval:
 def in_asyncio(url: str, question: str, **options: Any) -> Retrieval:
     """One retrieval in asyncio."""
 
+    client = AsyncVectorizeClient(base_url=url, **OPTIONS)
+
     async def main() -> Retrieval:
-        async with AsyncVectorizeClient(base_url=url, **OPTIONS) as client:
+        async with client:
             return await client.retrieve(question, **options)
 
     return asyncio.run(main())
@@ -121,9 +123,10 @@ def test_an_async_client_outlives_an_event_loop(server: FaultServer) -> None:
 def test_cancelled_calls_leave_no_connection_and_break_nothing() -> None:
     """Cancelling many questions in flight leaves the client as good as before."""
     with FaultServer(lambda n: delay(30, answer()) if n < 50 else answer()) as server:
+        client = AsyncVectorizeClient(base_url=server.url, **OPTIONS)
 
         async def main() -> int:
-            async with AsyncVectorizeClient(base_url=server.url, **OPTIONS) as client:
+            async with client:
                 tasks = [asyncio.create_task(client.retrieve("What?")) for _ in range(50)]
                 while len(server.requests) < 50:
                     await asyncio.sleep(0.01)
@@ -147,11 +150,14 @@ def test_your_own_http_client_is_used_and_never_closed(server: FaultServer) -> N
         assert not own.is_closed
     assert server.requests[0].headers["x-mine"] == "yes"
 
+    mine = httpx.AsyncClient(headers={"x-mine": "too"})
+    over_mine = AsyncVectorizeClient(http_client=mine, base_url=server.url, **OPTIONS)
+
     async def main() -> None:
-        async with httpx.AsyncClient(headers={"x-mine": "too"}) as own:
-            async with AsyncVectorizeClient(http_client=own, base_url=server.url, **OPTIONS) as client:
-                assert len(await client.retrieve("What?")) == 3
-            assert not own.is_closed
+        async with mine:
+            async with over_mine:
+                assert len(await over_mine.retrieve("What?")) == 3
+            assert not mine.is_closed
 
     asyncio.run(main())
     assert server.requests[1].headers["x-mine"] == "too"
@@ -172,8 +178,10 @@ def test_your_own_client_may_answer_from_a_mock() -> None:
     with VectorizeClient(http_client=httpx.Client(transport=mock), **OPTIONS) as client:
         assert client.retrieve("What?").documents[0].text == "A passage."
 
+    over_mock = AsyncVectorizeClient(http_client=httpx.AsyncClient(transport=mock), **OPTIONS)
+
     async def main() -> None:
-        async with AsyncVectorizeClient(http_client=httpx.AsyncClient(transport=mock), **OPTIONS) as client:
+        async with over_mock as client:
             assert (await client.retrieve("What?")).documents[0].text == "A passage."
 
     asyncio.run(main())

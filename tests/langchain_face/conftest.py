@@ -10,7 +10,6 @@ from typing import Any, TypeAlias
 
 import httpx
 import pytest
-from blockbuster import BlockBuster, blockbuster_ctx
 
 from rage_retrievers.langchain import VectorizeRetriever
 from rage_retrievers.local import LocalServer, LocalService
@@ -83,6 +82,11 @@ class Recorder:
         return [(one.method, str(one.url), one.headers.raw, one.content) for one in self.requests]
 
 
+@pytest.fixture(autouse=True)
+def _nothing_blocks(nothing_blocks: None) -> None:
+    """Every test of this folder."""
+
+
 @pytest.fixture
 def service() -> Iterator[Recorder]:
     recorder = Recorder()
@@ -99,14 +103,12 @@ def _batch(retriever: Any, question: str, **options: Any) -> Any:
 
 
 def in_loop(call: Callable[[], Any]) -> Any:
-    """Run in a loop of its own, in which whatever blocks it is an error."""
+    """Run in a loop of its own."""
 
     async def main() -> Any:
         return await call()
 
-    with blockbuster_ctx("rage_retrievers") as guard:
-        assert isinstance(guard, BlockBuster)
-        return asyncio.run(main())
+    return asyncio.run(main())
 
 
 def _ainvoke(retriever: Any, question: str, **options: Any) -> Any:

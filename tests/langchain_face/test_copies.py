@@ -13,18 +13,20 @@ import sys
 import textwrap
 import traceback
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import Any, TypedDict
 
 import httpx
 import pytest
 from langchain_core.load import dumpd, dumps, loads
+from langchain_core.messages import HumanMessage
 from langchain_core.runnables import ConfigurableField
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.graph import END, START, StateGraph
 
-from rage_retrievers import ConfigurationError, F, RageError, VectorizeSettings, default_pipeline
+from rage_retrievers import AdvancedQuery, ConfigurationError, F, Query, RageError, VectorizeSettings, default_pipeline
 from rage_retrievers.langchain import VectorizeRetriever
 from rage_retrievers.local import LOCAL_ORGANIZATION, LOCAL_PIPELINE, LocalServer
 
@@ -160,16 +162,28 @@ def test_sockets_stay_flat_over_a_thousand_clones(server: LocalServer) -> None:
     def clone(number: int) -> Any:
         return retriever.with_config({"configurable": {"k": 1 + number % 3}})
 
-    async def main() -> None:
-        await clone(0).ainvoke("bees")
-        clone(0).invoke("bees")
+    with asyncio.Runner() as runner:
+
+        def ask_both(number: int) -> None:
+            clone(number).invoke("bees")
+            runner.run(clone(number).ainvoke("bees"))
+
+        ask_both(0)
         before = sockets()
         for number in range(500):
-            clone(number).invoke("bees")
-            await clone(number).ainvoke("bees")
+            ask_both(number)
         assert sockets() <= before
 
-    asyncio.run(main())
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="counts open files as Linux shows them")
+def test_sockets_stay_flat_over_event_loops(server: LocalServer) -> None:
+    """Each loop's connections end with it, though nobody closed the retriever."""
+    retriever = over(server, k=1)
+    asyncio.run(retriever.ainvoke("bees"))
+    before = sockets()
+    for _ in range(20):
+        asyncio.run(copy.deepcopy(retriever).ainvoke("bees"))
+    assert sockets() <= before
 
 
 def test_two_event_loops_in_a_row(server: LocalServer) -> None:
@@ -252,6 +266,39 @@ def test_dumps_and_loads(ask: Ask, server: LocalServer) -> None:
     assert asked[0] == asked[1]
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"advanced_query": AdvancedQuery(mode="text", text_boost=2)},
+        {"advanced_query": AdvancedQuery(mode="text"), "filters": F("a") > 1},
+        {"context": [HumanMessage("hi"), ("ai", "hello")]},
+        {"context": {"messages": [HumanMessage("hi")]}},
+        {"filters": {"term": {"a": 1}}, "metadata_filters": {"b": [2]}},
+        {"rerank": False, "min_score": 0.0, "timeout": 3.0, "text_fields": ["a"], "match_type": "match"},
+    ],
+)
+def test_whatever_is_asked_survives_dumps_and_loads(options: dict[str, Any]) -> None:
+    """The loaded retriever asks the same, and nothing but the class itself has to be allowed."""
+    retriever = VectorizeRetriever(api_key=TOKEN, **IDS, **options)
+    loaded = loads(
+        dumps(retriever),
+        allowed_objects=[VectorizeRetriever],
+        valid_namespaces=["rage_retrievers"],
+        secrets_map={"VECTORIZE_API_KEY": "again"},
+    )
+    one, other = (Query.make({"question": "q", **each.asked()}) for each in (loaded, retriever))
+    assert one == other
+
+
+def test_a_dump_without_its_runtime_filters_does_not_load(service: Recorder) -> None:
+    """A lock that a dump cannot hold is not lost in silence, and no part of the function is in the dump."""
+    text = dumps(service.retriever(runtime_filters=partial(lambda tenant, _: F("tenant") == tenant, "acme-secret")))
+    assert "acme-secret" not in text
+    secrets = {"VECTORIZE_API_KEY": "again"}
+    with pytest.raises(ConfigurationError, match="runtime_filters"):
+        loads(text, allowed_objects=[VectorizeRetriever], valid_namespaces=["rage_retrievers"], secrets_map=secrets)
+
+
 def test_dumps_of_filters_is_json(service: Recorder) -> None:
     """An `F(...)` filter is dumped in the service's own languages, with nothing that cannot be loaded."""
     text = dumps(service.retriever(filters=(F("a") == 1) & (F("b") > 2)))
@@ -270,8 +317,10 @@ def test_close(service: Recorder, server: LocalServer) -> None:
     clone.invoke("q")
     assert not service.client.is_closed
 
+    other = over(server)
+
     async def main() -> None:
-        async with over(server) as other:
+        async with other:
             await other.ainvoke("bees")
         with pytest.raises(ConfigurationError, match="closed"):
             await other.ainvoke("bees")

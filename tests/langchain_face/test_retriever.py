@@ -6,16 +6,18 @@ import asyncio
 import subprocess
 import sys
 import threading
+import time
 from typing import Any
 
 import pytest
+from blockbuster import BlockingError
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from langchain_core.documents import Document
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
 
 from rage_retrievers import ConfigurationError, F, ServerError, default_pipeline
-from rage_retrievers.langchain import VectorizeRetriever
+from rage_retrievers.langchain import CallOptions, VectorizeRetriever
 from rage_retrievers.local import LOCAL_ORGANIZATION, LOCAL_PIPELINE, LocalServer
 
 from .conftest import ENTRIES, IDS, TOKEN, WIRE, Ask, Recorder, reply
@@ -244,37 +246,67 @@ def test_async_uses_no_thread(service: Recorder) -> None:
     assert threads == {threading.get_ident()}
 
 
-KNOBS = st.fixed_dictionaries(
-    {},
-    optional={
-        "k": st.integers(1, 10**6),
-        "rerank": st.booleans(),
-        "metadata_filters": st.lists(
-            st.dictionaries(
-                st.text(max_size=8), st.lists(st.integers() | st.text(max_size=5) | st.booleans()), max_size=2
-            )
-        ),
-        "filters": st.sampled_from([None, F("a") == "b", F("a") > 3, (F("a") == 1) | (F("b") == 2), ~(F("c") == "é")]),
-        "context": st.none() | st.lists(st.builds(HumanMessage, st.text(max_size=10)), max_size=3),
-        "advanced_query": st.none() | st.just({"mode": "text", "new-option": [1]}),
-        "mode": st.sampled_from(["text", "vector", "hybrid", None]),
-        "text_fields": st.none() | st.lists(st.text(max_size=5), max_size=2),
-        "match_type": st.sampled_from(["match", "match_phrase", "multi_match", None]),
-        "text_boost": st.none() | st.floats(0, 100),
-        "min_score": st.none() | st.floats(-1, 1),
-        "timeout": st.none() | st.floats(5, 100),
-        "pipeline_id": st.sampled_from(["aip-2", "aip/3", "ä"]),
-        "organization": st.sampled_from(["org-2", "o"]),
-    },
+def test_what_blocks_the_loop_is_seen_here(service: Recorder) -> None:
+    """Every test of this folder runs under blockbuster, so async code that blocks fails it."""
+
+    def slow(_: Any) -> Any:
+        time.sleep(0.0001)
+        return reply({"documents": [WIRE]})
+
+    service.answer = slow
+    service.retriever().invoke("q")
+    with pytest.raises(BlockingError):
+        asyncio.run(service.retriever().ainvoke("q"))
+
+
+KNOBS: dict[str, st.SearchStrategy[Any]] = {
+    "k": st.integers(1, 10**6),
+    "num_results": st.integers(1, 10**6),
+    "rerank": st.booleans(),
+    "metadata_filters": st.lists(
+        st.dictionaries(st.text(max_size=8), st.lists(st.integers() | st.text(max_size=5) | st.booleans()), max_size=2)
+    ),
+    "filters": st.sampled_from([None, F("a") == "b", F("a") > 3, (F("a") == 1) | (F("b") == 2), ~(F("c") == "é")]),
+    "context": st.none() | st.lists(st.builds(HumanMessage, st.text(max_size=10)), max_size=3),
+    "advanced_query": st.none() | st.just({"mode": "text", "new-option": [1]}),
+    "mode": st.sampled_from(["text", "vector", "hybrid", None]),
+    "text_fields": st.none() | st.lists(st.text(max_size=5), max_size=2),
+    "match_type": st.sampled_from(["match", "match_phrase", "multi_match", None]),
+    "text_boost": st.none() | st.floats(0, 100),
+    "min_score": st.none() | st.floats(-1, 1),
+    "timeout": st.none() | st.floats(5, 100),
+    "pipeline_id": st.sampled_from(["aip-2", "aip/3", "ä"]),
+    "organization": st.sampled_from(["org-2", "o"]),
+}
+GATEWAY = "https://client.app.vectorize.io/api/gateways/service/org-9/aip-9/retrieve"
+ADDRESSES: list[dict[str, Any]] = [
+    {}, {"environment": "staging"}, {"environment": "local"}, {"base_url": "http://localhost:9/v1/"},
+    {"base_url": "http://elsewhere/v1", "allow_insecure": True}, {"user_agent": "mine/1.0", "max_response_mib": 0.5},
+    {"retrieval_url": GATEWAY, "organization": None, "pipeline_id": None},
+]  # fmt: skip
+
+
+def drawn(leave_out: tuple[str, ...] = ()) -> st.SearchStrategy[dict[str, Any]]:
+    optional = {name: values for name, values in KNOBS.items() if name not in leave_out}
+    return st.fixed_dictionaries({}, optional=optional)
+
+
+def test_every_parameter_of_a_call_is_drawn() -> None:
+    """The next test draws whatever a call takes."""
+    assert set(KNOBS) == set(CallOptions.__annotations__)
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    question=st.text(min_size=1).filter(str.strip),
+    made=drawn(leave_out=("k",)),
+    where=st.sampled_from(ADDRESSES),
+    called=drawn(("k",)) | drawn(("num_results",)),
 )
-
-
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(question=st.text(min_size=1).filter(str.strip), made=KNOBS, called=KNOBS)
-def test_all_entry_points_send_the_same_bytes(question: str, made: Any, called: Any) -> None:
+def test_all_entry_points_send_the_same_bytes(question: str, made: Any, where: Any, called: Any) -> None:
     """Whatever is asked, the four entry points send byte-identical requests, or all refuse."""
     recorder = Recorder()
-    retriever = recorder.retriever(**made)
+    retriever = recorder.retriever(**{**made, **where})
     outcomes = []
     for entry in ENTRIES.values():
         recorder.requests.clear()

@@ -54,7 +54,7 @@ Run = Callable[[Any, Any], Any]
 
 @pytest.fixture(params=["sync", "async"])
 def run(request: pytest.FixtureRequest) -> Run:
-    """Invokes a Runnable in blocking code, then in asyncio under blockbuster."""
+    """Invokes a Runnable in blocking code, then in asyncio."""
     if request.param == "sync":
         return lambda runnable, value: runnable.invoke(value)
     return lambda runnable, value: in_loop(lambda: runnable.ainvoke(value))
