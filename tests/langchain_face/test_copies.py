@@ -25,10 +25,14 @@ from langchain_core.runnables import ConfigurableField
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.graph import END, START, StateGraph
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from rage_retrievers import AdvancedQuery, ConfigurationError, F, Query, RageError, VectorizeSettings, default_pipeline
 from rage_retrievers.langchain import VectorizeRetriever
 from rage_retrievers.local import LOCAL_ORGANIZATION, LOCAL_PIPELINE, LocalServer
+from rage_retrievers.observability import Tracing
 
 from .conftest import ENTRIES, IDS, TOKEN, Ask, Recorder, reply
 
@@ -353,7 +357,7 @@ def test_checkpoints_are_warning_free(service: Recorder, caplog: pytest.LogCaptu
 def test_the_token_is_nowhere(
     service: Recorder, server: LocalServer, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """No repr, dump, pickle, log, output or traceback holds the token, given as a text or as a function's answer."""
+    """No repr, dump, pickle, log, span, output or traceback holds the token, as a text or as a function's answer."""
 
     class Rotating:
         def __init__(self) -> None:
@@ -362,19 +366,23 @@ def test_the_token_is_nowhere(
         def __call__(self) -> str:
             return self.held
 
-    service.answer = lambda _: reply({"error": "no"}, 400)
+    service.answer = lambda request: reply({"error": f"no, {request.headers['authorization']}"}, 400)
     shown: list[str] = []
+    spans = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(spans))
+    tracing = Tracing(provider, documents=True, question=True)
     ids: Any = {"organization": LOCAL_ORGANIZATION, "pipeline_id": LOCAL_PIPELINE}
     with caplog.at_level(logging.DEBUG):
         for key in (TOKEN, Rotating()):
-            failing: Any = service.retriever(api_key=key)
+            failing: Any = service.retriever(api_key=key, listeners=[tracing])
             for ask in ENTRIES.values():
                 try:
                     ask(failing, "q")
                 except RageError as error:
                     shown += [repr(error), "".join(traceback.format_exception(error)), repr(vars(error))]
             real = VectorizeRetriever(api_key=key, base_url=server.url, **ids)
-            real.invoke("bees")
+            real.model_copy(update={"listeners": [tracing]}).invoke("bees")
             clone = configurable(real).with_config({"configurable": {"api_key": TOKEN, "k": 2}})
             clone.invoke("bees")
             for one in (failing, real, copy.deepcopy(real)):
@@ -383,7 +391,8 @@ def test_the_token_is_nowhere(
             shown += [pickle.dumps(real).decode("latin-1"), real.get_graph().draw_mermaid()]
     output = capsys.readouterr()
     shown += [caplog.text, output.out, output.err, repr([vars(record) for record in caplog.records])]
-    assert shown
+    shown += [span.to_json() for span in spans.get_finished_spans()]
+    assert len(spans.get_finished_spans()) > len(ENTRIES)
     assert output.out == ""
     assert not [text for text in shown if TOKEN in text]
 
