@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NotRequired
 
 if find_spec("langchain") is None:
-    raise ImportError('VectorizeContextMiddleware needs langchain: pip install "langchain>=1.0"', name="langchain")
+    raise ImportError('VectorizeContextMiddleware needs langchain: pip install "langchain>=1.2"', name="langchain")
 
 from langchain.agents.middleware.types import AgentMiddleware, AgentState, ModelRequest, OmitFromInput
 from langchain_core.documents import Document
