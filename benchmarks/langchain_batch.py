@@ -1,7 +1,7 @@
 """How long `batch` and `abatch` of 200 questions take when the service needs 200 ms for each. The bar is 1.5 s.
 
-Run: python benchmarks/langchain_batch.py [--smoke]. The service answers over loopback from a process of its own. The first
-batch opens the connections, the later ones find them open. `cpu` is the processor time of this process.
+Run: python benchmarks/langchain_batch.py [--smoke]. The service answers over loopback from a process of its own. The
+first batch opens the connections, the later ones find them open. `cpu` is the processor time of this process.
 """
 
 from __future__ import annotations

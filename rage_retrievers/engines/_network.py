@@ -38,6 +38,10 @@ class Sessions:
                 self._kept.clear()
             self._kept[str(connection.server_hostname)] = connection.session
 
+    def forget(self) -> None:
+        """Keep none: the certificates that are trusted have changed."""
+        self._kept.clear()
+
     def resume(self, connection: ssl.SSLSocket | ssl.SSLObject) -> None:
         """Offer the kept session; before the handshake."""
         kept = self._kept.get(str(connection.server_hostname))
@@ -47,25 +51,29 @@ class Sessions:
 
 class _ResumingSocket(ssl.SSLSocket):
     def do_handshake(self, block: bool = False) -> None:
-        sessions().resume(self)
+        sessions.resume(self)
         super().do_handshake(block)
 
 
 class _ResumingObject(ssl.SSLObject):
     def do_handshake(self) -> None:
-        sessions().resume(self)
+        sessions.resume(self)
         super().do_handshake()
 
 
-@cache
-def sessions() -> Sessions:
-    """The process's sessions; they belong to the context, whose certificates vouched for them."""
-    return Sessions()
+sessions = Sessions()
+_making_tls_context = threading.Lock()
 
 
-@cache
 def tls_context() -> ssl.SSLContext:
     """One context for every connection, with the certificates that httpx trusts, loaded once."""
+    # `cache` alone lets threads that begin together each load the certificates, 20 ms of processor time a thread.
+    with _making_tls_context:
+        return _made_tls_context()
+
+
+@cache
+def _made_tls_context() -> ssl.SSLContext:
     context = httpx.create_ssl_context()
     context.sslsocket_class = _ResumingSocket
     context.sslobject_class = _ResumingObject

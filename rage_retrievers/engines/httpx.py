@@ -8,6 +8,7 @@ requests pass through `httpx.HTTPTransport` all the same, where tools that recor
 from __future__ import annotations
 
 import asyncio
+import ssl
 import threading
 import time
 import weakref
@@ -68,7 +69,7 @@ class _State:
             stream = response.extensions.get("network_stream")
             secure = stream.get_extra_info("ssl_object") if stream is not None else None
             if secure is not None:
-                sessions().remember(secure)
+                sessions.remember(secure)
 
 
 def _has_leftovers(connection: Any) -> bool:
@@ -90,6 +91,10 @@ def _origin(origin: str) -> httpcore.Origin:
     return httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=b"/").origin
 
 
+def _tls(origin: str) -> ssl.SSLContext | None:
+    return tls_context() if origin.startswith("https:") else None
+
+
 class _Lane:
     """One blocking connection, used by one call at a time, and its deadline."""
 
@@ -101,7 +106,7 @@ class _Lane:
         proxy = proxy_for(origin)
         if proxy is None:
             owner: Any = httpcore.HTTPConnection(
-                _origin(origin), tls_context(), KEEPALIVE_SECONDS, network_backend=self._backend
+                _origin(origin), _tls(origin), KEEPALIVE_SECONDS, network_backend=self._backend
             )
             self.transport = _over(httpx.HTTPTransport, owner)
         else:
@@ -199,7 +204,7 @@ class _AsyncLane:
         proxy = proxy_for(origin)
         if proxy is None:
             owner: Any = httpcore.AsyncHTTPConnection(
-                _origin(origin), tls_context(), KEEPALIVE_SECONDS, network_backend=self._backend
+                _origin(origin), _tls(origin), KEEPALIVE_SECONDS, network_backend=self._backend
             )
             self.transport = _over(httpx.AsyncHTTPTransport, owner)
         else:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import pickle
+import ssl
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from rage_retrievers import (
     StatusError,
     VectorizeClient,
 )
+from rage_retrievers.engines import _network as engine
 from rage_retrievers.testing import Fault, FaultServer, answer, delay, refused_url, status
 
 OPTIONS: dict[str, Any] = {"api_key": "planted-token", "organization": "org-1", "pipeline_id": "aip-1"}
@@ -107,6 +110,25 @@ def test_a_client_is_shared_by_threads() -> None:
             thread.join()
         assert len(answers) == 8
         assert server.connections <= 8
+
+
+def test_threads_that_begin_together_load_the_certificates_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While one thread makes the TLS context the others wait for it, and all have the same one."""
+    made: list[bool] = []
+
+    def make() -> ssl.SSLContext:
+        made.append(engine._making_tls_context.locked())
+        return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+    engine._made_tls_context.cache_clear()
+    monkeypatch.setattr(httpx, "create_ssl_context", make)
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            contexts = list(pool.map(lambda _: engine.tls_context(), range(8)))
+    finally:
+        engine._made_tls_context.cache_clear()
+    assert made == [True]
+    assert len(set(map(id, contexts))) == 1
 
 
 def test_an_async_client_outlives_an_event_loop(server: FaultServer) -> None:

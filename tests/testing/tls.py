@@ -32,7 +32,8 @@ def trusting(authority: trustme.CA, folder: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def _forget() -> None:
-    for once in (_network.tls_context, _network.sessions, _proxy.proxy_for):
-        once.cache_clear()
+    _network._made_tls_context.cache_clear()
+    _network.sessions.forget()
+    _proxy.proxy_for.cache_clear()
     pyreqwest._blocking.forget()
     pyreqwest._asyncio.forget()
