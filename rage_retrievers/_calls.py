@@ -198,7 +198,8 @@ class Calls:
             address = _redirected(address, elsewhere)
         if not self.enabled:
             return _disabled(query)
-        return self._run(clock, _endpoint.retrieve(address, query), address, query=query, timeout=query.timeout)
+        operation = _endpoint.retrieve(address, query, max_bytes=self.connection.max_bytes)
+        return self._run(clock, operation, address, query=query, timeout=query.timeout)
 
     def pipeline(self, clock: Clock) -> Flow[PipelineStatus]:
         """The pipeline's status."""

@@ -20,6 +20,7 @@ from pydantic import ValidationError
 
 from ._flow import WireRequest, WireResponse
 from ._json import mend_text, read_json
+from ._weight import check_weight
 from .errors import (
     BadRequestError,
     ConfigurationError,
@@ -45,6 +46,7 @@ ENVIRONMENTS = {
     "local": "http://localhost:3000/api",
 }
 DEFAULT_MAX_DOCUMENTS = 10_000
+DEFAULT_MAX_BYTES = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +86,13 @@ class Address:
         return f"{base}/org/{quote(organization, safe='')}/pipelines/{quote(pipeline, safe='')}{tail}"
 
 
-def retrieve(address: Address, query: Query, *, max_documents: int = DEFAULT_MAX_DOCUMENTS) -> Operation[Retrieval]:
+def retrieve(
+    address: Address,
+    query: Query,
+    *,
+    max_documents: int = DEFAULT_MAX_DOCUMENTS,
+    max_bytes: int = DEFAULT_MAX_BYTES,
+) -> Operation[Retrieval]:
     """Ask for passages. `rerank` is always sent, because the documentation disagrees on what leaving it out means."""
     body = encode_query(query)
     url = address.retrieval_url or address.url("/retrieval")
@@ -93,7 +101,7 @@ def retrieve(address: Address, query: Query, *, max_documents: int = DEFAULT_MAX
         return WireRequest("POST", url, address.headers(token), body)
 
     def read(response: WireResponse) -> Retrieval:
-        return read_retrieval(response, query, max_documents)
+        return read_retrieval(response, query, max_documents, max_bytes)
 
     return Operation("retrieve", build, read)
 
@@ -138,13 +146,15 @@ def _is_json(value: Any) -> bool:
     return True
 
 
-def read_retrieval(response: WireResponse, query: Query, max_documents: int) -> Retrieval:
+def read_retrieval(
+    response: WireResponse, query: Query, max_documents: int, max_bytes: int = DEFAULT_MAX_BYTES
+) -> Retrieval:
     """Read a retrieval's answer, wrapped by the older gateway or not."""
     raise_for_status(response)
-    try:
-        retrieval = Retrieval.model_validate_json(response.body)
-    except ValidationError:
-        retrieval = _read_slowly(response.body)
+    check_weight(response.body, max_bytes)
+    retrieval = _read_quickly(response.body)
+    if retrieval is None:
+        retrieval = _read_slowly(response.body, max_bytes)
     if len(retrieval.documents) > max_documents:
         raise ResponseTooLargeError(
             f"The answer has {len(retrieval.documents)} documents; the limit is {max_documents}."
@@ -157,15 +167,30 @@ def read_retrieval(response: WireResponse, query: Query, max_documents: int) -> 
     return retrieval
 
 
+def _read_quickly(body: bytes) -> Retrieval | None:
+    """What the fast parser makes of the body; None, with nothing of its long error kept, when it refuses."""
+    if b'"documents"' not in body:
+        return None
+    try:
+        return Retrieval.model_validate_json(body)
+    except ValidationError:
+        return None
+
+
+# The body's text and its mended copy, or what is wrapped and its bytes, stand beside the values.
+_SLOW_COPIES = 3
+
+
 def _at_least(minimum: float, retrieval: Retrieval) -> tuple[Document, ...]:
     scored = ((document, document.score(retrieval.ordered_by)) for document in retrieval.documents)
     return tuple(document for document, score in scored if score is not None and score >= minimum)
 
 
-def _read_slowly(body: bytes) -> Retrieval:
+def _read_slowly(body: bytes, max_bytes: int) -> Retrieval:
     """Read what the fast parser refused: wrapped answers, lone surrogates; or say what is wrong with the answer."""
+    check_weight(body, max_bytes, copies=_SLOW_COPIES)
     data = read_json(body)
-    data = _unwrap(data)
+    data = _unwrap(data, max_bytes)
     if not isinstance(data, dict):
         raise InvalidResponseError(f"The answer is a JSON {type(data).__name__}, not an object.")
     documents = data.get("documents")
@@ -184,11 +209,15 @@ def _read_slowly(body: bytes) -> Retrieval:
     raise InvalidResponseError(f"The answer cannot be used: its field '{where}' has an unexpected form.")
 
 
-def _unwrap(data: Any) -> Any:
+def _unwrap(data: Any, max_bytes: int) -> Any:
     """Older answers may be wrapped: `{"record": {"value": "<JSON>"}}`."""
     if isinstance(data, dict) and "documents" not in data and isinstance(data.get("record"), dict):
         value = data["record"].get("value")
-        return read_json(value.encode("utf-8", "surrogatepass")) if isinstance(value, str) else value
+        if not isinstance(value, str):
+            return value
+        inner = value.encode("utf-8", "surrogatepass")
+        check_weight(inner, max_bytes, copies=_SLOW_COPIES)
+        return read_json(inner)
     return data
 
 
@@ -252,6 +281,7 @@ def _get(address: Address, tail: str, token: str) -> WireRequest:
 
 def _object(response: WireResponse) -> dict[str, Any]:
     raise_for_status(response)
+    check_weight(response.body, DEFAULT_MAX_BYTES, copies=_SLOW_COPIES)
     data = read_json(response.body)
     if not isinstance(data, dict):
         raise InvalidResponseError(f"The answer is a JSON {type(data).__name__}, not an object.")

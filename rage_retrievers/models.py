@@ -17,6 +17,7 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    FailFast,
     Field,
     PrivateAttr,
     ValidationError,
@@ -140,7 +141,8 @@ class Retrieval(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="allow", protected_namespaces=())
 
-    documents: tuple[Document, ...]
+    # A list of a million wrong documents would otherwise leave a million errors.
+    documents: Annotated[tuple[Document, ...], FailFast()]
     question: Label = None
     average_relevancy: Score = None
     ndcg: Score = None

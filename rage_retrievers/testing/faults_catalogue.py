@@ -38,6 +38,7 @@ FAULTS: Mapping[str, FaultCase] = _named(
         faults_wire.nearly_http(),
         faults_sizes.codings(),
         faults_sizes.sizes(),
+        faults_sizes.values(),
         faults_sizes.heads(),
     )
 )

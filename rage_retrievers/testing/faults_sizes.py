@@ -15,6 +15,7 @@ _BLANKS = b" " * 65_536
 _BLOCKS = _SIZE // len(_BLANKS)
 _OPENING = b'{"documents": ['
 _CLOSING = b"]}"
+_UNDER_THE_BOUND = 15 * 1024 * 1024
 
 
 def _gzip(data: bytes) -> bytes:
@@ -86,6 +87,23 @@ def sizes() -> Iterator[FaultCase]:
     yield case("size/gzip-bomb-chunks", chunky, outcome=large)
     many = _OPENING + b",".join([b'{"text": ""}'] * 20_000) + _CLOSING
     yield case("size/documents-20000", Write(http(200, many)), outcome=large)
+
+
+def _values(opening: bytes, item: bytes, closing: bytes, _: ReceivedRequest) -> bytes:
+    return http(200, opening + item * (_UNDER_THE_BOUND // len(item)) + closing)
+
+
+def values() -> Iterator[FaultCase]:
+    """Bodies within the usual bound of 16 MiB whose values, once read, would take twenty to eighty times as much."""
+    kinds = {
+        "lists": (b'{"documents": [{"text": "a", "x": [', b"[],", b"0]}]}"),
+        "numbers": (b'{"documents": [{"text": "a", "x": [', b"0,", b"0]}]}"),
+        "documents": (_OPENING, b'{"text":""},', b'{"text":""}]}'),
+        "wrong-documents": (_OPENING, b"1,", b"1]}"),
+        "wrapped": (b'{"record": {"value": "[', b"[],", b'0]"}}'),
+    }
+    for name, parts in kinds.items():
+        yield case(f"size/values-{name}", Write(partial(_values, *parts)), outcome="ResponseTooLargeError")
 
 
 def heads() -> Iterator[FaultCase]:

@@ -131,7 +131,8 @@ def test_the_catalogue_covers_what_the_library_promises_to_survive() -> None:
         "redirect/302-itself", "connection/dropped-after-answer", "connection/closes-when-idle", "time/silent",
         "time/dripping-headers", "time/dripping-body", "framing/length-too-long", "framing/length-too-short",
         "framing/chunk-size-not-hex", "framing/garbage-bytes", "framing/http10", "size/body-300mb", "size/gzip-bomb",
-        "size/header-300kb", "size/headers-300kb", "content/invalid-utf8", "content/cut-short", "content/text-number",
+        "size/header-300kb", "size/headers-300kb", "size/values-lists",
+        "size/values-documents", "content/invalid-utf8", "content/cut-short", "content/text-number",
         "content/nulls", "content/nan-scores", "content/documents-missing", "content/text-only",
         "content/unknown-fields", "content/lone-surrogates",
     }  # fmt: skip
