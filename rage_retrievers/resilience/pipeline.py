@@ -8,6 +8,7 @@ sent; the breaker sees every attempt, and an open circuit is never retried.
 from __future__ import annotations
 
 import math
+import os
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -59,7 +60,11 @@ class Home:
 
 
 class Homes:
-    """The home of each target. One instance serves the whole process; a test brings its own."""
+    """The home of each target. One instance serves the whole process; a test brings its own.
+
+    A process that was forked begins afresh: the permits, probes and shared requests of its parent's other threads never
+    come back there.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -73,8 +78,15 @@ class Homes:
         with self._lock:
             return self._homes.setdefault(target, Home())
 
+    def forget(self) -> None:
+        """Leave every home, and a lock that may be held, to the process it came from."""
+        self._lock = threading.Lock()
+        self._homes = {}
+
 
 shared_homes = Homes()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=shared_homes.forget)
 
 
 @dataclass(slots=True)

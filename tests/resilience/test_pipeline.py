@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import threading
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -11,7 +12,7 @@ import pytest
 
 from rage_retrievers._flow import Flow
 from rage_retrievers.errors import ConfigurationError, ServerError
-from rage_retrievers.models import Target
+from rage_retrievers.models import Retrieval, Target
 from rage_retrievers.resilience import (
     ORDER,
     AdaptiveThrottle,
@@ -32,8 +33,12 @@ from rage_retrievers.resilience import (
     Step,
     default_pipeline,
 )
+from rage_retrievers.resilience.pipeline import shared_homes
+from rage_retrievers.testing.world import TARGET, VirtualWorld
 
 from .conftest import Run
+
+PROBING = CircuitBreaker(in_a_row=1)
 
 ALL: tuple[Policy, ...] = (
     Degrade((EmptyAnswer(),)),
@@ -182,3 +187,19 @@ def test_an_empty_pipeline_is_a_value(run: Run) -> None:
     with pytest.raises(ServerError):
         run(world.call(Pipeline()), world)
     assert world.trace == ["send"]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_forked_process_begins_afresh() -> None:
+    """A permit, a probe and a shared request that the parent's threads hold at the fork bind nobody in the child."""
+    world, pipeline = VirtualWorld([503]), Pipeline([Deadline(), Cache(), Bulkhead(1), PROBING])
+    world.gather([world.call(pipeline, home=shared_homes.of(TARGET))])
+    world.pass_time(60)
+    probe = world.call(pipeline, home=shared_homes.of(TARGET))
+    next(probe)
+    child = os.fork()
+    if child == 0:  # nothing of pytest's may run here
+        (answer,) = world.gather([world.call(pipeline, home=shared_homes.of(TARGET))])
+        os._exit(0 if isinstance(answer, Retrieval) else 1)
+    probe.close()
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
