@@ -10,7 +10,7 @@ import time
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Any, Protocol
 
-from ._flow import Ask, Effect, Race, Send, Sleep, Wait, WireRequest, WireResponse, adrive, drive
+from ._flow import Ask, Effect, Flow, Race, Send, Sleep, Wait, WireRequest, WireResponse, adrive, drive
 
 
 class Engine(Protocol):
@@ -35,6 +35,10 @@ class AsyncEngine(Protocol):
     async def aclose(self) -> None:
         """Close every connection. Closing twice is fine."""
         ...
+
+
+race_decided: contextvars.ContextVar[threading.Event | None] = contextvars.ContextVar("race_decided", default=None)
+"""Set in the threads of a race: an engine that can end its request early does so once the event is set."""
 
 
 class _RealClock:
@@ -68,19 +72,17 @@ class BlockingWorld(_RealClock):
                 raise TypeError(f"{effect!r} is no effect")
 
     def _race(self, race: Race) -> tuple[int, Any]:
-        """Each flow in a thread of its own. A loser ends with the effect it is at, and begins no other."""
+        """Each flow in a thread of its own. A loser ends with the effect it is at, without a verdict."""
         runner = _Runner(self)
-        pool = ThreadPoolExecutor(2, thread_name_prefix="rage-hedge")
         try:
-            runners = [pool.submit(contextvars.copy_context().run, drive, race.first, runner)]
+            runners = [_beside(race.first, runner)]
             wait(runners, race.delay)
             second = None if runners[0].done() else race.second()
             if second is not None:
-                runners.append(pool.submit(contextvars.copy_context().run, drive, second, runner))
+                runners.append(_beside(second, runner))
             return _winner(runners, lambda pending: wait(pending, return_when=FIRST_COMPLETED).done)
         finally:
             runner.decided.set()
-            pool.shutdown(wait=False)
 
 
 class _LostError(BaseException):
@@ -88,17 +90,36 @@ class _LostError(BaseException):
 
 
 class _Runner(_RealClock):
-    """A blocking world for one race: it performs nothing more once the race is decided."""
+    """A blocking world for one race: once that is decided, the flow still running in it is cancelled."""
 
     def __init__(self, world: BlockingWorld) -> None:
         self._world = world
         self.decided = threading.Event()
 
     def perform(self, effect: Effect) -> Any:
-        """Perform the effect, unless the race is decided."""
+        """Perform the effect; cancel the flow when the race was decided before or meanwhile."""
         if self.decided.is_set():
             raise _LostError
-        return self._world.perform(effect)
+        try:
+            return self._world.perform(effect)
+        finally:
+            if self.decided.is_set():
+                raise _LostError
+
+
+def _beside(flow: Flow[Any], runner: _Runner) -> Future[Any]:
+    """Run the flow in a thread that does not keep the process from ending, as a pool's would."""
+    end: Future[Any] = Future()
+
+    def run() -> None:
+        race_decided.set(runner.decided)
+        try:
+            end.set_result(drive(flow, runner))
+        except BaseException as error:
+            end.set_exception(error)
+
+    threading.Thread(target=contextvars.copy_context().run, args=(run,), name="rage-hedge", daemon=True).start()
+    return end
 
 
 def _winner(runners: list[Future[Any]], next_done: Any) -> tuple[int, Any]:

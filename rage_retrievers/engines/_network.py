@@ -23,6 +23,8 @@ ADDRESS_SECONDS = 10.0
 """How long an address that answered stands for its name; short, so that a failover by DNS is followed."""
 
 _REMEMBERED = 256
+_GLANCE = 0.02
+"""Seconds between two looks of a hedged request at whether another has won."""
 
 
 class Sessions:
@@ -127,7 +129,7 @@ def _resolved(host: str, port: int, timeout: float) -> list[str]:
 
     threading.Thread(target=look_up, name="rage-resolver", daemon=True).start()
     try:
-        return [str(entry[4][0]) for entry in found.result(timeout)]
+        return list(dict.fromkeys(str(entry[4][0]) for entry in found.result(timeout)))
     except TimeoutError:
         raise httpcore.ConnectTimeout("the name was not resolved in time") from None
     except OSError as error:
@@ -136,6 +138,9 @@ def _resolved(host: str, port: int, timeout: float) -> list[str]:
 
 class Limit(Protocol):
     """Knows when a call must end."""
+
+    lost: threading.Event | None
+    """Set once another request has won the race that this one runs in; None when it runs in none."""
 
     def remaining(self, late: type[Exception]) -> float:
         """Seconds until the deadline; raises `late` when it has passed."""
@@ -150,7 +155,15 @@ class DeadlineStream(httpcore.NetworkStream):
         self._limit = limit
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        return self._stream.read(max_bytes, self._limit.remaining(httpcore.ReadTimeout))
+        lost = self._limit.lost
+        if lost is None:
+            return self._stream.read(max_bytes, self._limit.remaining(httpcore.ReadTimeout))
+        while True:
+            try:
+                return self._stream.read(max_bytes, min(_GLANCE, self._limit.remaining(httpcore.ReadTimeout)))
+            except httpcore.ReadTimeout:
+                if lost.is_set() or self._limit.remaining(httpcore.ReadTimeout) <= 0:
+                    raise
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         for start in range(0, len(buffer), 65_536):

@@ -19,6 +19,7 @@ import httpcore
 import httpx
 
 from .._flow import WireRequest, WireResponse
+from .._world import race_decided
 from ..errors import ConfigurationError, RageError
 from ._answer import (
     answer,
@@ -36,7 +37,6 @@ from ._network import AsyncBackend, DeadlineBackend, sessions, tls_context
 from ._proxy import proxy_for
 
 KEEPALIVE_SECONDS = 30.0
-
 # How a kept connection that the server has closed meanwhile fails when it is used again.
 _ENDED = (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError)
 _ONE = httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=KEEPALIVE_SECONDS)
@@ -102,6 +102,8 @@ class _Lane:
 
     def __init__(self, origin: str) -> None:
         self.deadline = 0.0
+        self.lost: threading.Event | None = None
+        """Set once another request has won the race that this one runs in; None when it runs in none."""
         self._backend = DeadlineBackend(self)
         proxy = proxy_for(origin)
         if proxy is None:
@@ -158,6 +160,7 @@ class HttpxEngine:
     ) -> WireResponse | None:
         """The answer over this lane; None when its kept connection had ended before anything came back."""
         lane.deadline = deadline
+        lane.lost = race_decided.get()
         timeout = deadline - time.monotonic()
         response = None
         try:

@@ -55,8 +55,8 @@ class Hedge:
     """A second request when the first has no answer after `delay` seconds; whichever answers first wins.
 
     With `delay=None` it is the `percentile` of the last 500 answers' times, and nothing is hedged before
-    `minimum_calls` are known. `budget` is the share of extra requests it never exceeds. The loser is cancelled; in
-    blocking code its thread ends by itself. A failure of one leaves the decision to the other.
+    `minimum_calls` are known. `budget` is the share of extra requests it never exceeds. The loser is cancelled and
+    says nothing of the service. A failure of one leaves the decision to the other.
 
     Defaults: the 95th percentile after 20 calls, at most 5 % more requests.
     """

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import pickle
+import socket
 import ssl
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,12 +16,15 @@ from typing import Any
 
 import httpx
 import pytest
+from testing.engines import operation
 
 from rage_retrievers import (
     AsyncVectorizeClient,
+    CircuitBreaker,
     ConfigurationError,
     ConnectionFailedError,
     Deadline,
+    DeadlineExceededError,
     Hedge,
     Pipeline,
     Retrieval,
@@ -27,9 +33,22 @@ from rage_retrievers import (
     VectorizeClient,
 )
 from rage_retrievers.engines import _network as engine
-from rage_retrievers.testing import Fault, FaultServer, answer, delay, refused_url, status
+from rage_retrievers.engines.httpx import HttpxEngine
+from rage_retrievers.resilience.pipeline import shared_homes
+from rage_retrievers.testing import Close, Fault, FaultServer, Hang, answer, delay, refused_url, status
 
 OPTIONS: dict[str, Any] = {"api_key": "planted-token", "organization": "org-1", "pipeline_id": "aip-1"}
+
+
+class Noting:
+    """A listener that notes the names of the events it hears."""
+
+    def __init__(self, names: list[str]) -> None:
+        self._names = names
+
+    def on_event(self, event: Any, /) -> None:
+        """Note the name."""
+        self._names.append(event.name)
 
 
 @pytest.fixture
@@ -272,3 +291,73 @@ def test_the_loser_of_a_race_sends_nothing_more() -> None:
             if thread.name.startswith("rage-hedge"):
                 thread.join(timeout=5)
         assert len(server.requests) == 2
+
+
+def test_the_loser_of_a_race_is_cancelled_in_blocking_code_too(server: FaultServer) -> None:
+    """Its connection closes at once, its circuit hears nothing of it, and no event follows the end of the call."""
+    told: list[str] = []
+    breaker = CircuitBreaker(in_a_row=1)
+    resilience = Pipeline([Deadline(30.0), Hedge(delay=0.02, budget=1.0), breaker])
+    server.play([Fault((Hang(),)), Fault((*answer().steps, Close()))])
+    client = VectorizeClient(
+        base_url=server.url, engine="httpx", resilience=resilience, listeners=[Noting(told)], **OPTIONS
+    )
+    assert len(client.retrieve("What?")) == 5
+    assert server.wait_until_idle(5)
+    for thread in threading.enumerate():
+        if thread.name.startswith("rage-hedge"):
+            assert thread.daemon, "it would hold the end of the process back"
+            thread.join(timeout=5)
+            assert not thread.is_alive()
+    assert told[-1] == "call.completed"
+    assert "attempt.failed" not in told
+    assert breaker.circuit(shared_homes.of(client._calls.connection.address.target)).state == "closed"
+
+
+def resolving(monkeypatch: pytest.MonkeyPatch, *addresses: str, when: threading.Event | None = None) -> None:
+    """Let every name have these addresses, once the event is set."""
+
+    def getaddrinfo(host: str, port: int, *_: Any, **__: Any) -> list[Any]:
+        if host in addresses:
+            return real(host, port, type=socket.SOCK_STREAM)
+        if when is not None:
+            when.wait()
+        return [found for address in addresses for found in real(address, port, type=socket.SOCK_STREAM)]
+
+    real: Any = socket.getaddrinfo
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+
+
+def send_to(name: str, port: int, timeout: float) -> object:
+    """One blocking attempt over a connection of its own."""
+    retrieve = operation(f"http://{name}:{port}/v1")
+    return retrieve.read(HttpxEngine().send(retrieve.build("planted-token"), timeout, 1_000_000))
+
+
+def test_a_name_that_is_not_resolved_in_time_is_a_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocking code does not wait for a resolver that is silent."""
+    end = threading.Event()
+    resolving(monkeypatch, "127.0.0.1", when=end)
+    began = time.monotonic()
+    with pytest.raises(DeadlineExceededError):
+        send_to("slow-resolver.test", 9, 0.2)
+    end.set()
+    assert time.monotonic() - began < 0.2 + 0.25
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="it takes a second loopback address and a full backlog")
+def test_an_address_that_swallows_packets_leaves_time_for_the_next(
+    server: FaultServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two addresses the first is silent: the second is tried within the same deadline; alone it is the deadline."""
+    with socket.create_server(("127.0.0.2", server.port), backlog=0), socket.socket() as one, socket.socket() as two:
+        for filling in (one, two):
+            filling.setblocking(False)
+            filling.connect_ex(("127.0.0.2", server.port))
+        resolving(monkeypatch, "127.0.0.2", "127.0.0.1")
+        assert send_to("two-addresses.test", server.port, 1.0)
+        resolving(monkeypatch, "127.0.0.2")
+        began = time.monotonic()
+        with pytest.raises(DeadlineExceededError):
+            send_to("one-address.test", server.port, 0.3)
+        assert time.monotonic() - began < 0.3 + 0.25
