@@ -215,7 +215,7 @@ class _Progress:
         return _headers(response)
 
 
-_FAILURES = (PyreqwestError, OSError, ValueError, RageError)
+_FAILURES = (PyreqwestError, OSError, ValueError, RuntimeError, RageError)
 
 
 def _met_a_dead_connection(error: Exception, request: WireRequest, progress: _Progress) -> bool:
@@ -262,6 +262,11 @@ def _failure(error: Exception, request: WireRequest, timeout: float) -> RageErro
         return deadline_passed(request, timeout)
     if isinstance(error, BuilderError):
         return ConfigurationError(f"The request to {host_of(request.url)} cannot be written: {type(error).__name__}.")
+    if isinstance(error, RuntimeError) and "fork" in str(error):
+        return ConfigurationError(
+            'engine="pyreqwest" cannot be used in a process that was forked after its first request; start processes '
+            'with the method "spawn", or use engine="httpx".'
+        )
     return connection_failed(request, _innermost(error), None)
 
 
