@@ -37,6 +37,9 @@ class AsyncEngine(Protocol):
         ...
 
 
+_LONGEST_SLEEP = 10 * 365 * 86_400.0
+"""Ten years; no clock can be asked for the thousand that a `Retry-After` may name."""
+
 race_decided: contextvars.ContextVar[threading.Event | None] = contextvars.ContextVar("race_decided", default=None)
 """Set in the threads of a race: an engine that can end its request early does so once the event is set."""
 
@@ -61,7 +64,7 @@ class BlockingWorld(_RealClock):
             return self._engine.send(effect.request, effect.timeout, effect.max_bytes)
         match effect:
             case Sleep(seconds):
-                return time.sleep(seconds)
+                return time.sleep(min(seconds, _LONGEST_SLEEP))
             case Wait(future, timeout):
                 return future.result(min(timeout, threading.TIMEOUT_MAX))
             case Ask(call, acall):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -11,7 +12,7 @@ from typing import Any
 import httpx
 
 from .._flow import WireRequest, WireResponse
-from ..errors import RageError
+from ..errors import ConfigurationError, RageError
 from ._answer import answer, check_length, collect, deadline_passed
 from .httpx import _acollect, _failure, _headers
 
@@ -30,6 +31,7 @@ class OwnClientEngine:
 
     def send(self, request: WireRequest, timeout: float, max_bytes: int) -> WireResponse:
         """One request, one whole answer."""
+        _check_open(self._client)
         outcome: list[Any] = []
         done = threading.Event()
 
@@ -40,7 +42,8 @@ class OwnClientEngine:
                 outcome.append(error)
             done.set()
 
-        threading.Thread(target=run, name="rage-own-client", daemon=True).start()
+        context = contextvars.copy_context()
+        threading.Thread(target=context.run, args=(run,), name="rage-own-client", daemon=True).start()
         if not done.wait(timeout + 0.05):
             raise deadline_passed(request, timeout)
         (value,) = outcome
@@ -53,7 +56,10 @@ class OwnClientEngine:
 
     def _perform(self, request: WireRequest, timeout: float, max_bytes: int) -> WireResponse:
         deadline = time.monotonic() + timeout
-        response = self._client.send(_through(self._client, request, timeout), stream=True, follow_redirects=False)
+        try:
+            response = self._client.send(_through(self._client, request, timeout), stream=True, follow_redirects=False)
+        except httpx.HTTPStatusError as raised:
+            return _refused_by_a_hook(raised)
         try:
             headers = _headers(response)
             check_length(headers, max_bytes)
@@ -76,6 +82,16 @@ def _through(client: httpx.Client | httpx.AsyncClient, request: WireRequest, tim
     )
 
 
+def _check_open(client: httpx.Client | httpx.AsyncClient) -> None:
+    if client.is_closed:
+        raise ConfigurationError("Your own http_client is closed; keep it open for as long as it is used here.")
+
+
+def _refused_by_a_hook(raised: httpx.HTTPStatusError) -> WireResponse:
+    """The answer whose status a hook of the owner's raised for; httpx has closed its body unread."""
+    return WireResponse(raised.response.status_code, _headers(raised.response), b"")
+
+
 def _until(deadline: float, chunks: Iterable[bytes], request: WireRequest, timeout: float) -> Iterator[bytes]:
     for chunk in chunks:
         if time.monotonic() > deadline:
@@ -93,6 +109,7 @@ class AsyncOwnClientEngine:
 
     async def send(self, request: WireRequest, timeout: float, max_bytes: int) -> WireResponse:
         """One request, one whole answer."""
+        _check_open(self._client)
         try:
             async with asyncio.timeout(timeout):
                 return await self._perform(request, timeout, max_bytes)
@@ -103,9 +120,11 @@ class AsyncOwnClientEngine:
         raise failure
 
     async def _perform(self, request: WireRequest, timeout: float, max_bytes: int) -> WireResponse:
-        response = await self._client.send(
-            _through(self._client, request, timeout), stream=True, follow_redirects=False
-        )
+        sent = _through(self._client, request, timeout)
+        try:
+            response = await self._client.send(sent, stream=True, follow_redirects=False)
+        except httpx.HTTPStatusError as raised:
+            return _refused_by_a_hook(raised)
         try:
             headers = _headers(response)
             check_length(headers, max_bytes)

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +31,12 @@ from rage_retrievers import (
     Retrieval,
     Retry,
     StatusError,
+    UnauthorizedError,
     VectorizeClient,
 )
 from rage_retrievers.engines import _network as engine
+from rage_retrievers._flow import Sleep
+from rage_retrievers._world import BlockingWorld
 from rage_retrievers.engines.httpx import HttpxEngine
 from rage_retrievers.resilience.pipeline import shared_homes
 from rage_retrievers.testing import Close, Fault, FaultServer, Hang, answer, delay, refused_url, status
@@ -319,7 +323,7 @@ def resolving(monkeypatch: pytest.MonkeyPatch, *addresses: str, when: threading.
 
     def getaddrinfo(host: str, port: int, *_: Any, **__: Any) -> list[Any]:
         if host in addresses:
-            return real(host, port, type=socket.SOCK_STREAM)
+            return list(real(host, port, type=socket.SOCK_STREAM))
         if when is not None:
             when.wait()
         return [found for address in addresses for found in real(address, port, type=socket.SOCK_STREAM)]
@@ -361,3 +365,65 @@ def test_an_address_that_swallows_packets_leaves_time_for_the_next(
         with pytest.raises(DeadlineExceededError):
             send_to("one-address.test", server.port, 0.3)
         assert time.monotonic() - began < 0.3 + 0.25
+
+
+@pytest.mark.parametrize("world", ["blocking", "asyncio"])
+def test_a_hook_of_your_own_client_that_raises_for_a_status_is_a_typed_error(server: FaultServer, world: str) -> None:
+    """httpx's HTTPStatusError, raised in an event hook, is the error of its status, and is retried where that helps."""
+    server.play([status(503), status(401)])
+    resilience = Pipeline([Deadline(3.0), Retry(base=0.001)])
+
+    def hook(response: httpx.Response) -> None:
+        response.raise_for_status()
+
+    async def ahook(response: httpx.Response) -> None:
+        response.raise_for_status()
+
+    options: dict[str, Any] = {"base_url": server.url, "resilience": resilience, **OPTIONS}
+
+    async def in_tasks() -> None:
+        async with httpx.AsyncClient(event_hooks={"response": [ahook]}) as own:
+            await AsyncVectorizeClient(http_client=own, **options).retrieve("What?")
+
+    def in_a_thread() -> None:
+        with httpx.Client(event_hooks={"response": [hook]}) as own:
+            VectorizeClient(http_client=own, **options).retrieve("What?")
+
+    ask = in_a_thread if world == "blocking" else lambda: asyncio.run(in_tasks())
+    with pytest.raises(UnauthorizedError):
+        ask()
+    assert len(server.requests) == 2
+
+
+def test_your_own_client_when_it_is_closed_is_named(server: FaultServer) -> None:
+    """Not a RuntimeError of httpx's."""
+    own = httpx.Client()
+    own.close()
+    with pytest.raises(ConfigurationError, match="http_client is closed"):
+        VectorizeClient(base_url=server.url, http_client=own, **OPTIONS).retrieve("What?")
+
+    async def main() -> None:
+        async with httpx.AsyncClient() as another:
+            pass
+        with pytest.raises(ConfigurationError, match="http_client is closed"):
+            await AsyncVectorizeClient(base_url=server.url, http_client=another, **OPTIONS).retrieve("What?")
+
+    asyncio.run(main())
+
+
+def test_your_own_client_is_called_in_your_context(server: FaultServer) -> None:
+    """What instruments it, such as OpenTelemetry, finds the caller's span."""
+    seen: list[str] = []
+    name: ContextVar[str] = ContextVar("name", default="nobody")
+    name.set("caller")
+    with httpx.Client(event_hooks={"request": [lambda _: seen.append(name.get())]}) as own:
+        VectorizeClient(base_url=server.url, http_client=own, **OPTIONS).retrieve("What?")
+    assert seen == ["caller"]
+
+
+def test_a_pause_of_a_thousand_years_is_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a deadline an absurd Retry-After is slept through, and is no error of the clock's."""
+    pauses: list[float] = []
+    monkeypatch.setattr(time, "sleep", pauses.append)
+    BlockingWorld(HttpxEngine()).perform(Sleep(31_536_000_000.0))
+    assert pauses == [10 * 365 * 86_400]
