@@ -29,7 +29,7 @@ def check_weight(body: bytes, max_bytes: int, *, copies: int = 1) -> None:
 
     `copies` says how many times a way of reading holds the values at once.
     """
-    if len(body) * copies <= _SURELY_LIGHT:
+    if len(body) <= _SURELY_LIGHT:
         return
     most = (max(MOST_MEMORY, _PER_BODY_BYTE * max_bytes) - len(body)) / copies
     # A text with escapes is written out twice more on its way: in the parser's own buffer, and as that buffer grows.

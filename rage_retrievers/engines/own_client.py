@@ -66,6 +66,7 @@ class OwnClientEngine:
             # Not iter_raw(): a transport may give a response that is read already, as fakes do.
             assert isinstance(response.stream, httpx.SyncByteStream)
             body = collect(_until(deadline, iter(response.stream), request, timeout), max_bytes)
+            _spoil_if_more_came(response)
         finally:
             response.close()
         return answer(response.status_code, headers, body, max_bytes)
@@ -90,6 +91,15 @@ def _check_open(client: httpx.Client | httpx.AsyncClient) -> None:
 def _refused_by_a_hook(raised: httpx.HTTPStatusError) -> WireResponse:
     """The answer whose status a hook of the owner's raised for; httpx has closed its body unread."""
     return WireResponse(raised.response.status_code, _headers(raised.response), b"")
+
+
+def _spoil_if_more_came(response: httpx.Response) -> None:
+    """Let a connection end that brought more than its answer; httpcore takes such bytes for the next call's answer."""
+    found: Any = response.stream
+    for name in ("_stream", "_httpcore_stream", "_stream", "_connection", "_h11_state"):
+        found = getattr(found, name, None)
+    if found is not None and found.trailing_data[0]:
+        found.send_failed()
 
 
 def _until(deadline: float, chunks: Iterable[bytes], request: WireRequest, timeout: float) -> Iterator[bytes]:
@@ -130,6 +140,7 @@ class AsyncOwnClientEngine:
             check_length(headers, max_bytes)
             assert isinstance(response.stream, httpx.AsyncByteStream)
             body = await _acollect(response.stream, max_bytes)
+            _spoil_if_more_came(response)
         finally:
             await response.aclose()
         return answer(response.status_code, headers, body, max_bytes)

@@ -8,8 +8,12 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Protocol
 
+import httpx
+
 from rage_retrievers import _endpoint
-from rage_retrievers.engines import ENGINES, engines_named
+from rage_retrievers.engines import ENGINES, Engines, engines_named
+from rage_retrievers.engines.httpx import tls_context
+from rage_retrievers.engines.own_client import AsyncOwnClientEngine, OwnClientEngine
 from rage_retrievers.models import Query, Retrieval, Target
 
 TOKEN = "secret-token-0451"
@@ -30,7 +34,7 @@ def operation(url: str) -> _endpoint.Operation[Retrieval]:
 
 @contextmanager
 def blocking(name: str) -> Iterator[Ask]:
-    engine = engines_named(name).blocking()
+    engine = engines_called(name).blocking()
 
     def ask(url: str, timeout: float = 3.0, max_bytes: int = MAX_BYTES) -> Retrieval:
         retrieve = operation(url)
@@ -44,7 +48,7 @@ def blocking(name: str) -> Iterator[Ask]:
 
 @contextmanager
 def asynchronous(name: str) -> Iterator[Ask]:
-    engine = engines_named(name).asyncio()
+    engine = engines_called(name).asyncio()
     with asyncio.Runner() as runner:
 
         def ask(url: str, timeout: float = 3.0, max_bytes: int = MAX_BYTES) -> Retrieval:
@@ -57,8 +61,23 @@ def asynchronous(name: str) -> Iterator[Ask]:
             runner.run(engine.aclose())
 
 
+def own_engines() -> Engines:
+    """The engines of the caller's own httpx clients; they are closed when the test's process ends."""
+    return Engines(
+        "own",
+        lambda: OwnClientEngine(httpx.Client(verify=tls_context())),
+        lambda: AsyncOwnClientEngine(httpx.AsyncClient(verify=tls_context())),
+    )
+
+
+def engines_called(name: str) -> Engines:
+    """The engines of that name, or the caller's own clients."""
+    return own_engines() if name == "own" else engines_named(name)
+
+
+NAMES = (*ENGINES, "own")
 WORLDS = {
     f"{name}-{world}": partial(open_engine, name)
-    for name in ENGINES
+    for name in NAMES
     for world, open_engine in (("blocking", blocking), ("async", asynchronous))
 }
