@@ -145,8 +145,8 @@ class Cache:
             answer = yield from proceed(call)
             kept = Kept(call.clock.monotonic(), answer.model_copy(deep=True))
         except Exception as error:
-            # The leader's time being up says nothing of the followers'.
-            mine_alone = isinstance(error, DeadlineExceededError)
+            # The leader's time being up, in flight or in a line, says nothing of the followers'.
+            mine_alone = isinstance(error, DeadlineExceededError) or call.remaining() <= 0
             answers.land(key, flight, None if mine_alone else Failed(error))
             stale = self._stale(call, answers, key, error)
             if stale is None:

@@ -10,6 +10,7 @@ import pytest
 
 from rage_retrievers._flow import Flow, Sleep
 from rage_retrievers.errors import (
+    BulkheadFullError,
     CircuitOpenError,
     ConfigurationError,
     DeadlineExceededError,
@@ -224,6 +225,16 @@ def test_a_leader_that_runs_out_of_time_is_succeeded(run: Run) -> None:
     assert isinstance(outcomes[0], DeadlineExceededError)
     assert all(isinstance(outcome, Retrieval) for outcome in outcomes[1:])
     assert world.sent == [0, 2]
+
+
+def test_so_is_one_whose_time_ended_in_line(run: Run) -> None:
+    """A full bulkhead turned the leader away because its own time was up; a follower stands in line for longer."""
+    pipeline = Pipeline([Deadline(), Cache(), Bulkhead(limit=1)])
+    world = run.world([Reply(body=ANSWER.body, after=3)], then=SLOW)
+    first = [world.call(pipeline, "Another?"), world.call(pipeline, timeout=2), world.call(pipeline)]
+    outcomes = run.all(first, world)
+    assert isinstance(outcomes[1], BulkheadFullError)
+    assert isinstance(outcomes[2], Retrieval)
 
 
 def test_a_cancelled_leader_is_succeeded() -> None:

@@ -228,6 +228,25 @@ def test_the_predicate_for_other_retry_mechanisms_agrees() -> None:
     assert not is_transient(ValueError())
 
 
+def test_langchains_with_retry_takes_the_predicate() -> None:
+    """What may pass is tried again by it, and a wrong token is not."""
+    from langchain_core.runnables import RunnableLambda
+
+    seen: list[int] = []
+
+    def fail(code: int) -> None:
+        seen.append(code)
+        raise StatusError("x", status=code)
+
+    asking = RunnableLambda(fail).with_retry(
+        retry_if_exception_type=is_transient, wait_exponential_jitter=False, stop_after_attempt=3
+    )
+    for code in (503, 401):
+        with pytest.raises(StatusError):
+            asking.invoke(code)
+    assert seen == [503, 503, 503, 401]
+
+
 def test_a_retried_failure_is_let_go_at_once(run: Run) -> None:
     """No cycle keeps the failed attempt's answer in memory until the collector runs."""
 
