@@ -6,6 +6,8 @@ python benchmarks/resilience_faults.py [--smoke]
 from __future__ import annotations
 
 import asyncio
+import io
+import logging
 import statistics
 import subprocess
 import sys
@@ -50,6 +52,8 @@ def catalogue(cases: Iterable[FaultCase], engine: str) -> list[Row]:
     """Every fault through every view: outcomes, time beyond the deadline, and where the token went."""
     tried = right = leaks = strangers = 0
     overruns = []
+    logged = io.StringIO()
+    logging.basicConfig(stream=logged, level=logging.DEBUG, force=True)
     for case in cases:
         timeout = 0.3 if "DeadlineExceededError" in case.outcomes else 3.0
         resilience = Pipeline([Deadline(timeout), Retry(attempts=2, base=0.001, cap=0.001)])
@@ -65,12 +69,15 @@ def catalogue(cases: Iterable[FaultCase], engine: str) -> list[Row]:
                 strangers += any(request.port != server.port for request in server.requests)
             tried += 1
             right += case.allows(error)
-            leaks += TOKEN in "".join(traceback.format_exception(error))
+            shown = "".join(traceback.format_exception(error)) + repr(error) + repr(getattr(error, "__dict__", ""))
+            leaks += TOKEN in shown + logged.getvalue()
+            logged.truncate(0)
+    logging.basicConfig(level=logging.WARNING, force=True)
     most = max(overruns)
     return [
         Row(f"{engine}: {tried:,} faults in 4 views: right outcomes", str(tried), str(right), right == tried),
         Row("  longest time beyond the deadline", "<= 0.25 s", f"{most:.3f} s", most <= 0.25),
-        Row("  tokens in errors and at other origins", "0", str(leaks + strangers), leaks + strangers == 0),
+        Row("  tokens in errors, logs and at other origins", "0", str(leaks + strangers), leaks + strangers == 0),
     ]
 
 
