@@ -186,7 +186,7 @@ def alone(calls: int, rounds: int) -> list[Row]:
 
 def rows(smoke: bool) -> list[Row]:
     """Every comparison."""
-    calls, rounds = (128, 1) if smoke else (2000, 7)
+    calls, rounds = (128, 1) if smoke else (2000, 5)
     return [
         *ainvoke(calls, rounds),
         *aretrieve(calls, rounds),

@@ -34,9 +34,9 @@ from rage_retrievers import (
     UnauthorizedError,
     VectorizeClient,
 )
-from rage_retrievers.engines import _network as engine
 from rage_retrievers._flow import Sleep
 from rage_retrievers._world import BlockingWorld
+from rage_retrievers.engines import _network as engine
 from rage_retrievers.engines.httpx import HttpxEngine
 from rage_retrievers.resilience.pipeline import shared_homes
 from rage_retrievers.testing import Close, Fault, FaultServer, Hang, answer, delay, refused_url, status

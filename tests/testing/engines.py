@@ -12,7 +12,7 @@ import httpx
 
 from rage_retrievers import _endpoint
 from rage_retrievers.engines import ENGINES, Engines, engines_named
-from rage_retrievers.engines.httpx import tls_context
+from rage_retrievers.engines._network import tls_context
 from rage_retrievers.engines.own_client import AsyncOwnClientEngine, OwnClientEngine
 from rage_retrievers.models import Query, Retrieval, Target
 
