@@ -13,7 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC
 from email.utils import parsedate_to_datetime
-from typing import Any, Generic, TypeVar
+from functools import lru_cache
+from typing import Any, Generic, TypeVar, get_args
 from urllib.parse import quote
 
 from pydantic import ValidationError
@@ -35,7 +36,7 @@ from .errors import (
     StatusError,
     UnauthorizedError,
 )
-from .models import Document, PipelineStatus, Query, Research, Retrieval, Target
+from .models import Document, Facts, PipelineStatus, Query, Research, Retrieval, ScoreName, Target
 
 T = TypeVar("T")
 
@@ -82,8 +83,13 @@ class Address:
 
     def url(self, tail: str) -> str:
         """The URL of an operation on the pipeline; `tail` starts with a slash or is empty."""
-        base, organization, pipeline = self.target
-        return f"{base}/org/{quote(organization, safe='')}/pipelines/{quote(pipeline, safe='')}{tail}"
+        return _pipeline_url(self.target) + tail
+
+
+@lru_cache(maxsize=1024)
+def _pipeline_url(target: Target) -> str:
+    base, organization, pipeline = target
+    return f"{base}/org/{quote(organization, safe='')}/pipelines/{quote(pipeline, safe='')}"
 
 
 def retrieve(
@@ -122,6 +128,10 @@ def encode_query(query: Query) -> bytes:
     return _dump(body)
 
 
+# Made once: `json.dumps` with options makes an encoder for each call.
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
+
+
 def _dump(body: dict[str, Any]) -> bytes:
     try:
         return mend_text(_text(body)).encode()
@@ -135,7 +145,7 @@ def _dump(body: dict[str, Any]) -> bytes:
 
 
 def _text(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return _encode(value)
 
 
 def _is_json(value: Any) -> bool:
@@ -144,6 +154,9 @@ def _is_json(value: Any) -> bool:
     except (TypeError, ValueError, RecursionError):
         return False
     return True
+
+
+_ORDERED = {name: Facts(ordered_by=name) for name in get_args(ScoreName)}
 
 
 def read_retrieval(
@@ -161,7 +174,7 @@ def read_retrieval(
         )
     private = retrieval.__pydantic_private__
     assert private is not None  # the model declares private attributes
-    private["_ordered_by"] = query.ordered_by
+    private["_facts"] = _ORDERED[query.ordered_by]
     if query.min_score is not None:
         retrieval = retrieval.with_facts(documents=_at_least(query.min_score, retrieval))
     return retrieval

@@ -197,13 +197,20 @@ class AsyncioWorld(_RealClock):
 async def _until(future: Future[Any], timeout: float) -> Any:
     """Wait for a future that any thread or loop may complete."""
     loop = asyncio.get_running_loop()
-    done = asyncio.Event()
+    here = threading.get_ident()
+    done = loop.create_future()
+
+    def finish() -> None:
+        if not done.done():
+            done.set_result(None)
 
     def wake(_: Future[Any]) -> None:
-        if not loop.is_closed():
-            loop.call_soon_threadsafe(done.set)
+        if threading.get_ident() == here:  # as a rule: the loop need not be woken by a system call
+            finish()
+        elif not loop.is_closed():
+            loop.call_soon_threadsafe(finish)
 
     future.add_done_callback(wake)
     async with asyncio.timeout(timeout):
-        await done.wait()
+        await done
     return future.result()

@@ -10,6 +10,7 @@ import difflib
 import math
 import operator
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Self, TypeAlias, TypedDict
 
 from pydantic import (
@@ -115,10 +116,12 @@ class Document(BaseModel):
 
     def fields(self) -> dict[str, Any]:
         """Every field the service sent, known or not, but for `text`; fields it did not send are left out."""
-        found = {name: value for name, value in self.__dict__.items() if name in self.model_fields_set}
-        found.pop("text", None)
-        if self.model_extra:
-            found.update(self.model_extra)
+        found = self.__dict__.copy()
+        for name in _OPTIONAL - self.__pydantic_fields_set__:
+            del found[name]
+        del found["text"]
+        if self.__pydantic_extra__:
+            found.update(self.__pydantic_extra__)
         return found
 
     def score(self, ordered_by: ScoreName) -> float | None:
@@ -129,6 +132,23 @@ class Document(BaseModel):
         from ._html import document_html
 
         return document_html(self)
+
+
+_OPTIONAL = frozenset(Document.model_fields) - {"text"}
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a call knows of its answer beside what the service said; see `Retrieval`."""
+
+    ordered_by: ScoreName = "similarity"
+    attempts: int = 1
+    elapsed: float = 0.0
+    stale: bool = False
+    degraded: str | None = None
+
+
+_NO_FACTS = Facts()
 
 
 class Retrieval(BaseModel):
@@ -146,36 +166,39 @@ class Retrieval(BaseModel):
     question: Label = None
     average_relevancy: Score = None
     ndcg: Score = None
-    _ordered_by: ScoreName = PrivateAttr(default="similarity")
-    _attempts: int = PrivateAttr(default=1)
-    _elapsed: float = PrivateAttr(default=0.0)
-    _stale: bool = PrivateAttr(default=False)
-    _degraded: str | None = PrivateAttr(default=None)
+    # One attribute, for pydantic sets each one up with every instance, and by a name that it need not look up.
+    _facts: Facts | None = PrivateAttr(default=None)
+
+    @property
+    def facts(self) -> Facts:
+        """All that the call knows of this answer, in one."""
+        private = self.__pydantic_private__
+        return (private and private["_facts"]) or _NO_FACTS
 
     @property
     def ordered_by(self) -> ScoreName:
         """Which score ordered `documents`: relevancy when reranked, else similarity."""
-        return self._ordered_by
+        return self.facts.ordered_by
 
     @property
     def attempts(self) -> int:
         """Requests sent for this answer."""
-        return self._attempts
+        return self.facts.attempts
 
     @property
     def elapsed(self) -> float:
         """Seconds from the call to the answer."""
-        return self._elapsed
+        return self.facts.elapsed
 
     @property
     def stale(self) -> bool:
         """Whether this is an old answer, served because the service is down."""
-        return self._stale
+        return self.facts.stale
 
     @property
     def degraded(self) -> str | None:
         """The name of the fallback that gave this answer, or None."""
-        return self._degraded
+        return self.facts.degraded
 
     def with_facts(
         self,
@@ -188,13 +211,18 @@ class Retrieval(BaseModel):
         degraded: str | None = None,
     ) -> Retrieval:
         """A copy that says so; what is not given stays as it is."""
-        copy = self.model_copy(update={} if documents is None else {"documents": documents})
-        facts = {"_ordered_by": ordered_by, "_attempts": attempts, "_elapsed": elapsed, "_stale": stale}
+        known, copy = self.facts, self.__copy__()
+        if documents is not None:
+            copy.__dict__["documents"] = documents
         private = copy.__pydantic_private__
-        assert private is not None  # this model declares private attributes
-        private.update({name: value for name, value in facts.items() if value is not None})
-        if degraded is not None:
-            private["_degraded"] = degraded
+        assert private is not None  # this model declares a private attribute
+        private["_facts"] = Facts(
+            known.ordered_by if ordered_by is None else ordered_by,
+            known.attempts if attempts is None else attempts,
+            known.elapsed if elapsed is None else elapsed,
+            known.stale if stale is None else stale,
+            known.degraded if degraded is None else degraded,
+        )
         return copy
 
     def __len__(self) -> int:

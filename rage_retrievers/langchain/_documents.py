@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from langchain_core.documents import Document
 
+from .._mold import Mold
 from ..models import Retrieval
+
+_MOLD = Mold(Document(page_content="", metadata={}, id=None))
 
 
 def to_documents(retrieval: Retrieval) -> list[Document]:
@@ -23,5 +26,5 @@ def to_documents(retrieval: Retrieval) -> list[Document]:
                 metadata["source"] = named
         metadata["score"] = document.score(ordered_by)
         metadata["ordered_by"] = ordered_by
-        found.append(Document(page_content=document.text, id=document.id, metadata=metadata))
+        found.append(_MOLD.cast({"page_content": document.text, "id": document.id, "metadata": metadata}))
     return found

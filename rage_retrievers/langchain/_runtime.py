@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -17,12 +17,18 @@ from ..scope import Scope, scope
 _KEY = "__pregel_runtime"
 
 
-@contextmanager
-def running_in(config: RunnableConfig | None) -> Iterator[None]:
+_NOWHERE = nullcontext()
+
+
+def running_in(config: RunnableConfig | None) -> AbstractContextManager[None]:
     """The runtime of this config is the current one. LangGraph hands the later steps of a node only the config."""
     if not config or _KEY not in (config.get("configurable") or {}):
-        yield
-        return
+        return _NOWHERE
+    return _current(config)
+
+
+@contextmanager
+def _current(config: RunnableConfig) -> Iterator[None]:
     token = var_child_runnable_config.set(ensure_config(config))
     try:
         yield

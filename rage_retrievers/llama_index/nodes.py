@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from llama_index.core.schema import NodeRelationship, NodeWithScore, ObjectType, RelatedNodeInfo, TextNode
 
+from .._mold import Mold
 from ..context import passages
 from ..models import Document, Retrieval, ScoreName
 
@@ -69,13 +70,23 @@ def to_nodes(retrieval: Retrieval, asked: Asked | None = None) -> RetrievedNodes
     return RetrievedNodes([_scored(one, retrieval.ordered_by) for one in retrieval.documents], retrieval, asked)
 
 
+_NODE = TextNode(
+    id_="", text="", metadata={}, excluded_embed_metadata_keys=[], excluded_llm_metadata_keys=[], relationships={}
+)
+_NODES = Mold(_NODE)
+_SCORED = Mold(RetrievedNode(node=_NODE, score=None, relevancy=None, similarity=None, ordered_by=None))
+_SOURCES = Mold(RelatedNodeInfo(node_id="", node_type=ObjectType.DOCUMENT))
+
+
 def _scored(document: Document, ordered_by: ScoreName) -> RetrievedNode:
-    return RetrievedNode(
-        node=_node(document),
-        score=document.score(ordered_by),
-        relevancy=document.relevancy,
-        similarity=document.similarity,
-        ordered_by=ordered_by,
+    return _SCORED.cast(
+        {
+            "node": _node(document),
+            "score": document.score(ordered_by),
+            "relevancy": document.relevancy,
+            "similarity": document.similarity,
+            "ordered_by": ordered_by,
+        }
     )
 
 
@@ -83,14 +94,16 @@ def _node(document: Document) -> TextNode:
     metadata = _metadata(document)
     hidden = [name for name in metadata if name in _PLUMBING]
     origin = document.unique_source or document.origin_id or document.source
-    source = {NodeRelationship.SOURCE: RelatedNodeInfo(node_id=origin, node_type=ObjectType.DOCUMENT)} if origin else {}
-    return TextNode(
-        id_=document.id or passages([document])[0].id,
-        text=document.text,
-        metadata=metadata,
-        excluded_embed_metadata_keys=hidden,
-        excluded_llm_metadata_keys=list(hidden),
-        relationships=source,
+    source = {NodeRelationship.SOURCE: _SOURCES.cast({"node_id": origin})} if origin else {}
+    return _NODES.cast(
+        {
+            "id_": document.id or passages([document])[0].id,
+            "text": document.text,
+            "metadata": metadata,
+            "excluded_embed_metadata_keys": hidden,
+            "excluded_llm_metadata_keys": hidden.copy(),
+            "relationships": source,
+        }
     )
 
 

@@ -35,7 +35,6 @@ from .events import (
     Rejected,
     RetryScheduled,
 )
-from .outcomes import marks
 from .redaction import DEFAULT_REDACTOR, Redactor
 
 CALLS = "rage_retrievers.calls"
@@ -110,7 +109,7 @@ def _completed(event: CallCompleted, redactor: Redactor) -> Fields:
     retrieval = event.retrieval
     if retrieval is not None:
         fields["documents"] = len(retrieval.documents)
-        stale, degraded = marks(retrieval)
+        stale, degraded = retrieval.facts.stale, retrieval.facts.degraded
         if stale:
             fields["stale"] = True
         if degraded is not None:

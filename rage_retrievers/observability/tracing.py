@@ -35,7 +35,6 @@ from .events import (
     Rejected,
     RetryScheduled,
 )
-from .outcomes import marks
 from .redaction import DEFAULT_REDACTOR, Redactor
 
 try:
@@ -234,7 +233,7 @@ class Tracing:
         if retrieval is None:
             return found
         found[DOCUMENT_COUNT] = len(retrieval.documents)
-        stale, degraded = marks(retrieval)
+        stale, degraded = retrieval.facts.stale, retrieval.facts.degraded
         if stale:
             found[STALE] = True
         if degraded is not None:
