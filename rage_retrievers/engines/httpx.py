@@ -32,8 +32,9 @@ from ._answer import (
     host_of,
     too_large,
 )
+from ._asyncio_network import AsyncBackend
 from ._lanes import Lanes
-from ._network import AsyncBackend, DeadlineBackend, sessions, tls_context
+from ._network import DeadlineBackend, sessions, tls_context
 from ._proxy import proxy_for
 
 KEEPALIVE_SECONDS = 30.0

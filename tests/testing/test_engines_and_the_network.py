@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ ONE_CALL_A_CONNECTION = Fault((*answer().steps, Close()))
 DEFAULT = sorted(name for name in WORLDS if name.startswith("httpx"))
 
 
-@pytest.fixture(params=sorted(WORLDS))
+@pytest.fixture(params=sorted(name for name in WORLDS if not name.startswith("own")))
 def ask(request: pytest.FixtureRequest) -> Iterator[Ask]:
     with WORLDS[request.param]() as one:
         yield one
@@ -119,16 +119,19 @@ class Proxy:
 
     def __init__(self) -> None:
         self.asked: list[bytes] = []
+        self._ends: list[socket.socket] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
 
     @contextmanager
     def serving(self) -> Iterator[Proxy]:
-        """Serve until the block is left."""
+        """Serve until the block is left, which breaks every tunnel."""
         with ThreadPoolExecutor(8) as threads, closing(self._listener):
             threads.submit(self._accept, threads)
             yield self
-            self._listener.shutdown(socket.SHUT_RDWR)
+            _break(self._listener, *self._ends)
+        for end in self._ends:
+            end.close()
 
     def _accept(self, threads: ThreadPoolExecutor) -> None:
         while True:
@@ -136,6 +139,7 @@ class Proxy:
                 client, _ = self._listener.accept()
             except OSError:
                 return
+            self._ends.append(client)
             threads.submit(self._tunnel, client, threads)
 
     def _tunnel(self, client: socket.socket, threads: ThreadPoolExecutor) -> None:
@@ -145,20 +149,24 @@ class Proxy:
         self.asked.append(head.split(b"\r\n")[0])
         _, port = head.split(b" ")[1].decode().rsplit(":", 1)
         server = socket.create_connection(("127.0.0.1", int(port)))
+        self._ends.append(server)
         client.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
         threads.submit(_pour, server, client)
         _pour(client, server)
 
 
 def _pour(source: socket.socket, sink: socket.socket) -> None:
-    try:
+    with suppress(OSError):  # either side may leave
         while data := source.recv(65_536):
             sink.sendall(data)
-    except OSError:
-        pass  # either side has left
-    finally:
-        for end in (source, sink):
-            end.close()
+    _break(source, sink)
+
+
+def _break(*ends: socket.socket) -> None:
+    """Wakes whoever reads there, which closing would not."""
+    for end in ends:
+        with suppress(OSError):
+            end.shutdown(socket.SHUT_RDWR)
 
 
 @pytest.fixture
