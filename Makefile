@@ -5,6 +5,7 @@ DOCS   ?=
 Q      ?=
 LIVE   ?=
 TESTS  ?=
+SMOKE  ?=
 
 .PHONY: bench cassettes clean demo docs generate install lint llama-index notebooks package test types unit
 
@@ -36,6 +37,10 @@ types: $(VENV)/.dev
 
 unit: $(VENV)/.dev
 	$(BIN)/python -m pytest $(TESTS)
+
+# Every measure of speed beside its bar; takes some minutes, and wants the machine for itself. SMOKE=1: once, briefly.
+bench: $(VENV)/.dev
+	$(BIN)/python benchmarks/speed.py $(if $(filter 1,$(SMOKE)),--smoke)
 
 clean:
 	rm -rf $(VENV) build dist site .mypy_cache .pytest_cache .ruff_cache

@@ -1,7 +1,9 @@
 """What observing one successful call costs, in microseconds: no listener, JSON logging at INFO, a recording span.
 
-Run: python benchmarks/observability_cost.py. Each figure is the best of several rounds of the events that the client
-emits for a call with one attempt, less an empty loop. The bars are 1, 20 and 45 µs.
+    python benchmarks/observability_cost.py [--smoke]
+
+Each figure is the best of several rounds of the events that the client emits for a call with one attempt, less an empty
+loop. The bars are 1, 20 and 45 µs.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import sys
 import timeit
 from collections.abc import Callable
 
+from _table import smoke_asked
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 
@@ -75,7 +78,7 @@ def two_bare_spans() -> Callable[[], None]:
     return run
 
 
-def microseconds(run: Callable[[], None], number: int = 100, rounds: int = 400) -> float:
+def microseconds(run: Callable[[], None], rounds: int, number: int = 100) -> float:
     """The best round's cost of one run; rounds are short, so that one of them has the core to itself."""
     run()
     return min(timeit.repeat(run, number=number, repeat=rounds)) / number * 1e6
@@ -83,8 +86,10 @@ def microseconds(run: Callable[[], None], number: int = 100, rounds: int = 400) 
 
 def main() -> None:
     """Measure, print, and say with the exit code whether the bars hold."""
+    assert __doc__ is not None
+    rounds = 5 if smoke_asked(__doc__) else 400
     configure_logging(json=True, level="INFO", stream=Devourer())
-    empty = microseconds(lambda: None)
+    empty = microseconds(lambda: None, rounds)
     cases: dict[str, tuple[tuple[Listener, ...], float | None]] = {
         "no listener": ((), 1.0),
         "JSON logging at INFO": ((EventLog(),), 20.0),
@@ -95,8 +100,10 @@ def main() -> None:
         "audit to the log": ((Audit(),), None),
         "all of them": ((EventLog(), Tracing(TracerProvider()), Metrics(), Audit()), None),
     }
-    measured = {name: round(microseconds(one_call(listeners)) - empty, 2) for name, (listeners, _) in cases.items()}
-    measured["(OpenTelemetry's SDK alone, two spans)"] = round(microseconds(two_bare_spans()) - empty, 2)
+    measured = {
+        name: round(microseconds(one_call(listeners), rounds) - empty, 2) for name, (listeners, _) in cases.items()
+    }
+    measured["(OpenTelemetry's SDK alone, two spans)"] = round(microseconds(two_bare_spans(), rounds) - empty, 2)
     for name, cost in measured.items():
         bar = cases[name][1] if name in cases else None
         verdict = "" if bar is None else f"   bar {bar:g}: {'held' if cost <= bar else 'MISSED'}"

@@ -11,7 +11,7 @@ import resilience_cost
 import resilience_faults
 import resilience_outage
 import resilience_success
-from resilience_table import show, smoke_asked
+from _table import show, smoke_asked
 
 PARTS = (resilience_faults, resilience_outage, resilience_cost, resilience_success)
 

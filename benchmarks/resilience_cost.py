@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from resilience_table import Row, show, smoke_asked
+from _table import Row, show, smoke_asked
 
 from rage_retrievers import VectorizeClient, default_pipeline
 from rage_retrievers._flow import Clock, Flow, Send, WireRequest, WireResponse, adrive, drive

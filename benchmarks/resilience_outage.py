@@ -12,7 +12,7 @@ import random
 import sys
 from typing import Any
 
-from resilience_table import Row, show, smoke_asked
+from _table import Row, show, smoke_asked
 
 from rage_retrievers._flow import Flow, Sleep, WireRequest, WireResponse, adrive
 from rage_retrievers._world import AsyncioWorld

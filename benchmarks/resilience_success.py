@@ -14,7 +14,7 @@ import sys
 from collections import Counter
 from typing import Any
 
-from resilience_table import Row, show, smoke_asked
+from _table import Row, show, smoke_asked
 
 from rage_retrievers._flow import WireRequest, drive
 from rage_retrievers.errors import ConnectionFailedError, RageError

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import _answers
 from _contenders import Contender, Took, at_work
-from resilience_table import Row, show, smoke_asked
+from _table import Row, show, smoke_asked
 
 ENGINES = ("httpx", "pyreqwest")
 

@@ -10,18 +10,19 @@ from typing import TYPE_CHECKING, Any, Self
 
 from ._calls import Calls
 from .client import AsyncVectorizeClient, VectorizeClient
-from .context import Style
 from .engines import Engines
 from .errors import ConfigurationError
 from .models import AdvancedQuery, unknown_keyword
 from .resilience import Bulkhead
 from .scope import current_scope
-from .settings import VectorizeSettings
 
 if TYPE_CHECKING:
     from typing import TypeAlias
 
     import httpx
+
+    from .context import Style
+    from .settings import VectorizeSettings
 
     HttpClient: TypeAlias = httpx.Client
     AsyncHttpClient: TypeAlias = httpx.AsyncClient
@@ -69,7 +70,7 @@ class Link:
             if name in self.unnamed and name not in options:
                 raise ConfigurationError(
                     f"{name} is missing; give it to the retriever, the call or the scope, or set "
-                    f"{VectorizeSettings.variables()[name][0]}."
+                    f"{self.settings.variables()[name][0]}."
                 )
 
     def research_address(self, asked: Mapping[str, Any]) -> dict[str, Any]:
@@ -120,6 +121,8 @@ def _settings(values: Mapping[str, Any], former: Link | None) -> VectorizeSettin
     if former is not None and former.made_from[: len(_READ)] == _read_of(values):
         # Reading the environment costs more than everything else a clone does.
         return former.settings
+    from .settings import VectorizeSettings
+
     own = {name: values[name] for name in (*_READ[1:], *_IDS) if values[name] is not None}
     if given is None:
         return VectorizeSettings.load(**own)
@@ -146,6 +149,8 @@ def _options(values: Mapping[str, Any], settings: VectorizeSettings, unnamed: fr
 
 def shaping(retriever: object, max_tokens: int | None, style: Style | None) -> tuple[int, Style]:
     """How many tokens the passages may take in a prompt, and how they are written: as given, else by the settings."""
+    from .settings import VectorizeSettings
+
     linked = getattr(retriever, "_linked", None)
     settings = linked().settings if callable(linked) else VectorizeSettings.load()
     return settings.context_tokens if max_tokens is None else max_tokens, style or settings.format_style

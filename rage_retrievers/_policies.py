@@ -2,20 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from .resilience import (
-    Bulkhead,
-    Cache,
-    CircuitBreaker,
-    Deadline,
-    Hedge,
-    Pipeline,
-    Policy,
-    RateLimit,
-    Retry,
-    RetryBudget,
-)
+from .resilience import Bulkhead, CircuitBreaker, Deadline, Pipeline, Policy, Retry, RetryBudget
 
 if TYPE_CHECKING:
     from .settings import VectorizeSettings
@@ -38,11 +28,20 @@ def policies_of(settings: VectorizeSettings) -> Pipeline:
     if settings.retry_attempts:
         cap, budget = max(settings.retry_max_delay_ms / 1000, base), RetryBudget(settings.retry_budget)
         policies.append(Retry(attempts=settings.retry_attempts + 1, base=base, cap=cap, budget=budget))
+    return Pipeline([*policies, *_asked_for(settings)])
+
+
+def _asked_for(settings: VectorizeSettings) -> Iterator[Policy]:
     if settings.enable_caching:
-        policies.append(Cache(settings.cache_ttl, settings.cache_max_entries, settings.cache_stale_for))
+        from .resilience import Cache
+
+        yield Cache(settings.cache_ttl, settings.cache_max_entries, settings.cache_stale_for)
     if settings.enable_hedging:
+        from .resilience import Hedge
+
         delay = settings.hedge_delay_ms
-        policies.append(Hedge(None if delay is None else delay / 1000))
+        yield Hedge(None if delay is None else delay / 1000)
     if settings.rate_limit is not None:
-        policies.append(RateLimit(settings.rate_limit, max(1, round(settings.rate_limit))))
-    return Pipeline(policies)
+        from .resilience import RateLimit
+
+        yield RateLimit(settings.rate_limit, max(1, round(settings.rate_limit)))

@@ -7,6 +7,7 @@ and writes are not looked at.
 from __future__ import annotations
 
 import asyncio
+import select
 import ssl
 from collections.abc import Iterable
 from typing import Any
@@ -77,7 +78,7 @@ class _Wire(asyncio.Protocol):
 
     @property
     def readable(self) -> bool:
-        """Whether a read would return at once: there are bytes, or it has ended."""
+        """Whether a read would return at once, as far as the loop has told: there are bytes, or it has ended."""
         return self.ended or bool(self._received)
 
 
@@ -123,9 +124,16 @@ class AsyncStream(httpcore.AsyncNetworkStream):
 
     def get_extra_info(self, info: str) -> Any:
         if info == "is_readable":
-            return self._wire.readable
+            return self._wire.readable or _is_readable(self._transport.get_extra_info("socket"))
         named = {"server_addr": "peername", "client_addr": "sockname"}.get(info, info)
         return self._transport.get_extra_info(named)
+
+
+def _is_readable(connection: Any) -> bool:
+    """Whether the system holds bytes, or an end, that the loop has not been told of yet: it may not have run since."""
+    poll = select.poll()
+    poll.register(connection.fileno(), select.POLLIN)
+    return bool(poll.poll(0))
 
 
 class AsyncBackend(httpcore.AsyncNetworkBackend):

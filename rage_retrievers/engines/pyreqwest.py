@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections import deque
 from contextlib import suppress
 from datetime import timedelta
 from typing import Generic, TypeVar
@@ -97,33 +98,39 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_asyncio.forget)
 
 
-class _Reserve:
-    """How many kept connections an origin may have, so that no more requests than that are ever sent a second time.
+class _Kept:
+    """Which requests may meet a kept connection that the server has closed meanwhile, by origin.
 
-    The library does not tell whether a request used a kept connection, which the server may have closed meanwhile.
+    The library does not tell whether a request used a kept connection. As many requests at once may have as were
+    answered before and are over; no others are ever sent a second time.
     """
 
     _MOST = 64
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._kept: dict[str, int] = {}
+        self._idle: dict[str, deque[float]] = {}
 
-    def put(self, origin: str) -> None:
+    def begin(self, origin: str) -> bool:
+        """A request begins; whether a kept connection was there for it."""
+        idle = self._idle.get(origin)
+        try:
+            return idle is not None and time.monotonic() - idle.pop() < KEEPALIVE.total_seconds()
+        except IndexError:
+            return False
+
+    def end(self, origin: str) -> None:
         """An answer came, so its connection is kept."""
-        if self._kept.get(origin, 0) < self._MOST:
-            with self._lock:
-                self._kept[origin] = self._kept.get(origin, 0) + 1
+        idle = self._idle.get(origin)
+        if idle is None:
+            idle = self._idle.setdefault(origin, deque(maxlen=self._MOST))
+        idle.append(time.monotonic())
 
-    def take(self, origin: str) -> bool:
-        """Whether a request that brought nothing back may have met a connection that had ended."""
-        with self._lock:
-            kept = self._kept.get(origin, 0)
-            self._kept[origin] = max(0, kept - 1)
-            return kept > 0
+    def forget(self) -> None:
+        """No connection is kept any more."""
+        self._idle.clear()
 
 
-_reserve = _Reserve()
+kept = _Kept()
 
 
 class PyreqwestEngine:
@@ -133,7 +140,7 @@ class PyreqwestEngine:
         """One request, one whole answer."""
         deadline = time.monotonic() + timeout
         while True:
-            progress = _Progress()
+            progress = _Progress(kept.begin(host_of(request.url)))
             try:
                 return self._once(request, deadline - time.monotonic(), max_bytes, progress)
             except _FAILURES as error:
@@ -156,7 +163,7 @@ class PyreqwestEngine:
                 if size > max_bytes:
                     raise too_large(max_bytes)
                 parts.append(bytes(chunk))
-        _reserve.put(host_of(request.url))
+        kept.end(host_of(request.url))
         return answer(response.status, headers, parts[0] if len(parts) == 1 else b"".join(parts), max_bytes)
 
     def close(self) -> None:
@@ -170,7 +177,7 @@ class AsyncPyreqwestEngine:
         """One request, one whole answer."""
         deadline = time.monotonic() + timeout
         while True:
-            progress = _Progress()
+            progress = _Progress(kept.begin(host_of(request.url)))
             try:
                 return await self._once(request, deadline - time.monotonic(), max_bytes, progress)
             except _FAILURES as error:
@@ -194,7 +201,7 @@ class AsyncPyreqwestEngine:
                 if size > max_bytes:
                     raise too_large(max_bytes)
                 parts.append(bytes(chunk))
-        _reserve.put(host_of(request.url))
+        kept.end(host_of(request.url))
         return answer(response.status, headers, parts[0] if len(parts) == 1 else b"".join(parts), max_bytes)
 
     async def aclose(self) -> None:
@@ -202,11 +209,12 @@ class AsyncPyreqwestEngine:
 
 
 class _Progress:
-    """Whether anything of an answer has come back."""
+    """How far a request came: whether it began on a kept connection, and whether anything of an answer came back."""
 
-    __slots__ = ("answered",)
+    __slots__ = ("answered", "kept")
 
-    def __init__(self) -> None:
+    def __init__(self, on_kept: bool) -> None:
+        self.kept = on_kept
         self.answered = False
 
     def begun(self, response: BaseResponse) -> dict[str, str]:
@@ -219,12 +227,7 @@ _FAILURES = (PyreqwestError, OSError, ValueError, RuntimeError, RageError)
 
 
 def _met_a_dead_connection(error: Exception, request: WireRequest, progress: _Progress) -> bool:
-    return (
-        isinstance(error, NetworkError)
-        and not progress.answered
-        and request.repeatable
-        and _reserve.take(host_of(request.url))
-    )
+    return isinstance(error, NetworkError) and not progress.answered and request.repeatable and progress.kept
 
 
 def _written(builder: R, request: WireRequest, timeout: float) -> R:

@@ -21,10 +21,10 @@ from ..filters import Condition
 from ..models import AdvancedQuery, unknown_keyword
 from ..observability.events import Listener
 from ..resilience import Pipeline
-from ..settings import VectorizeSettings
 
 if TYPE_CHECKING:
     from .._face import AsyncHttpClient, HttpClient
+    from ..settings import VectorizeSettings
 
 Context: TypeAlias = Mapping[str, Any] | Sequence[Mapping[str, Any] | BaseMessage | tuple[str, str]] | None
 RuntimeFilters: TypeAlias = Callable[[Any], Condition]

@@ -18,11 +18,11 @@ from ..filters import Condition
 from ..models import AdvancedQuery, Message, unknown_keyword
 from ..observability.events import Listener
 from ..resilience import Pipeline
-from ..settings import VectorizeSettings
 from .filters import from_metadata_filters
 
 if TYPE_CHECKING:
     from .._face import AsyncHttpClient, HttpClient
+    from ..settings import VectorizeSettings
 
 __all__ = [
     "CALL_NAMES",

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from .adaptive_throttle import AdaptiveThrottle
+from typing import TYPE_CHECKING, Any
+
 from .bulkhead import Bulkhead
-from .cache import Cache
 from .circuit_breaker import CircuitBreaker
 from .deadline import Deadline
-from .degrade import Degrade, EmptyAnswer, Fallback, OtherRetriever, StaleAnswer
 from .failures import is_outage, is_overload, is_service_failure
-from .hedge import Hedge
 from .pipeline import ORDER, Call, Home, Homes, Pipeline, Policy, Step
-from .rate_limit import RateLimit
 from .retry import Retry, RetryBudget
+
+if TYPE_CHECKING:
+    from .adaptive_throttle import AdaptiveThrottle
+    from .cache import Cache
+    from .degrade import Degrade, EmptyAnswer, Fallback, OtherRetriever, StaleAnswer
+    from .hedge import Hedge
+    from .rate_limit import RateLimit
 
 __all__ = [
     "ORDER",
@@ -49,3 +53,26 @@ def default_pipeline() -> Pipeline:
 
 
 _DEFAULT = Pipeline([Deadline(), Bulkhead(), Retry(), CircuitBreaker()])
+
+# The policies that have to be asked for are loaded when they are.
+_HOMES = {
+    "AdaptiveThrottle": "adaptive_throttle",
+    "Cache": "cache",
+    "Degrade": "degrade",
+    "EmptyAnswer": "degrade",
+    "Fallback": "degrade",
+    "Hedge": "hedge",
+    "OtherRetriever": "degrade",
+    "RateLimit": "rate_limit",
+    "StaleAnswer": "degrade",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value

@@ -381,9 +381,12 @@ def test_a_hook_of_your_own_client_that_raises_for_a_status_is_a_typed_error(ser
 
     options: dict[str, Any] = {"base_url": server.url, "resilience": resilience, **OPTIONS}
 
+    other = httpx.AsyncClient(event_hooks={"response": [ahook]})
+    client = AsyncVectorizeClient(http_client=other, **options)
+
     async def in_tasks() -> None:
-        async with httpx.AsyncClient(event_hooks={"response": [ahook]}) as own:
-            await AsyncVectorizeClient(http_client=own, **options).retrieve("What?")
+        async with other:
+            await client.retrieve("What?")
 
     def in_a_thread() -> None:
         with httpx.Client(event_hooks={"response": [hook]}) as own:
@@ -402,11 +405,13 @@ def test_your_own_client_when_it_is_closed_is_named(server: FaultServer) -> None
     with pytest.raises(ConfigurationError, match="http_client is closed"):
         VectorizeClient(base_url=server.url, http_client=own, **OPTIONS).retrieve("What?")
 
+    another = httpx.AsyncClient()
+    client = AsyncVectorizeClient(base_url=server.url, http_client=another, **OPTIONS)
+
     async def main() -> None:
-        async with httpx.AsyncClient() as another:
-            pass
+        await another.aclose()
         with pytest.raises(ConfigurationError, match="http_client is closed"):
-            await AsyncVectorizeClient(base_url=server.url, http_client=another, **OPTIONS).retrieve("What?")
+            await client.retrieve("What?")
 
     asyncio.run(main())
 

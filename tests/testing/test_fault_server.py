@@ -221,7 +221,9 @@ def test_leaving_the_block_ends_everything_at_once() -> None:
     assert time.monotonic() - leaving < 1.0
     for client in [*clients, idle]:
         client.close()
-    assert (threading.active_count(), len(os.listdir("/dev/fd"))) == (threads, descriptors)
+    # Fewer is none of this test's doing: what earlier ones left may end meanwhile.
+    assert threading.active_count() <= threads
+    assert len(os.listdir("/dev/fd")) <= descriptors
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", port))
 

@@ -1,4 +1,4 @@
-"""How the resilience benchmarks show what they measured: the bar beside each figure."""
+"""How the benchmarks show what they measured: the bar beside each figure."""
 
 from __future__ import annotations
 

@@ -1,0 +1,229 @@
+"""What the library itself costs a call, at import, and in memory; the engine answers from memory.
+
+    python benchmarks/speed_path.py [--smoke]
+
+Times are the best of several rounds, which leaves out what other processes take. Beside them stands what no Python
+client can go below: parsing the answer with pydantic's own parser into plain dicts, and LangChain's empty retriever.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import _answers
+import resilience_cost
+from _table import Row, show, smoke_asked
+
+STATM = Path("/proc/self/statm")
+IMPORTS = {
+    "floor": "import langchain_core.retrievers, httpx",
+    "face": "import langchain_core.retrievers, httpx; from rage_retrievers.langchain import VectorizeRetriever",
+}
+MEASURED_IMPORT = """
+import resource, time
+began = time.process_time()
+{statement}
+print(time.process_time() - began, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+def best(run: Callable[[], object], calls: int, rounds: int) -> float:
+    """Microseconds a call in the quickest round."""
+    fastest = float("inf")
+    for _ in range(rounds):
+        began = time.perf_counter()
+        for _ in range(calls):
+            run()
+        fastest = min(fastest, time.perf_counter() - began)
+    return fastest / calls * 1e6
+
+
+def abest(run: Callable[[], Awaitable[object]], calls: int, rounds: int) -> float:
+    """The same for coroutines."""
+
+    async def main() -> float:
+        fastest = float("inf")
+        for _ in range(rounds):
+            began = time.perf_counter()
+            for _ in range(calls):
+                await run()
+            fastest = min(fastest, time.perf_counter() - began)
+        return fastest / calls * 1e6
+
+    return asyncio.run(main())
+
+
+def memory_engines() -> Any:
+    """Engines that answer from memory."""
+    from rage_retrievers._flow import WireRequest, WireResponse
+    from rage_retrievers.engines import Engines
+
+    response = WireResponse(200, {"content-type": "application/json"}, _answers.BODY)
+
+    class Memory:
+        def send(self, request: WireRequest, timeout: float, max_bytes: int) -> WireResponse:
+            return response
+
+        def close(self) -> None: ...
+
+    class AsyncMemory:
+        async def send(self, request: WireRequest, timeout: float, max_bytes: int) -> WireResponse:
+            return response
+
+        async def aclose(self) -> None: ...
+
+    return Engines("memory", Memory, AsyncMemory)
+
+
+def pipeline(calls: int, rounds: int) -> list[Row]:
+    """The policies alone."""
+    from rage_retrievers import default_pipeline
+
+    blocking = resilience_cost.sync_cost(default_pipeline(), calls, rounds)
+    asynchronous = resilience_cost.async_cost(default_pipeline(), calls, rounds)
+    return [
+        Row("Whole pipeline around memory, sync", "<= 10 µs", f"{blocking:.1f} µs", blocking <= 10),
+        Row("  async", "<= 15 µs", f"{asynchronous:.1f} µs", asynchronous <= 15),
+    ]
+
+
+def conversion(calls: int, rounds: int) -> list[Row]:
+    """From the answer's bytes to LangChain's documents."""
+    from pydantic_core import from_json
+
+    from rage_retrievers._endpoint import read_retrieval
+    from rage_retrievers._flow import WireResponse
+    from rage_retrievers.langchain._documents import to_documents
+    from rage_retrievers.models import Query
+
+    query = Query.make({"question": "What?"})
+    response = WireResponse(200, {}, _answers.BODY)
+    documents = to_documents(read_retrieval(response, query, 100))
+    assert documents[0].metadata["index"] == "sp-1536"
+    took = best(lambda: to_documents(read_retrieval(response, query, 100)), calls, rounds)
+    floor = best(lambda: from_json(_answers.BODY), calls, rounds)
+    return [
+        Row(
+            "Parse and convert 5 documents to LangChain's, unknown fields kept",
+            "<= 30 µs",
+            f"{took:.1f} µs",
+            took <= 30,
+        ),
+        Row("  of which parsing to plain dicts, the floor", "", f"{floor:.1f} µs", None),
+    ]
+
+
+def faces(calls: int, rounds: int) -> list[Row]:
+    """The two retrievers around memory, and LangChain's empty retriever."""
+    from langchain_core.retrievers import BaseRetriever
+
+    from rage_retrievers.langchain import VectorizeRetriever as LangChain
+    from rage_retrievers.llama_index import VectorizeRetriever as LlamaIndex
+
+    class Empty(BaseRetriever):
+        def _get_relevant_documents(self, query: str, **_: Any) -> list[Any]:
+            return []
+
+        async def _aget_relevant_documents(self, query: str, **_: Any) -> list[Any]:
+            return []
+
+    options: Any = {"api_key": "token", "organization": "o", "pipeline_id": "p", "engine": memory_engines()}
+    empty, langchain, llama = Empty(), LangChain(**options), LlamaIndex(**options)
+    took = {
+        "LangChain's empty retriever": (
+            best(lambda: empty.invoke("What?"), calls, rounds),
+            abest(lambda: empty.ainvoke("What?"), calls, rounds),
+        ),
+        "our LangChain retriever": (
+            best(lambda: langchain.invoke("What?"), calls, rounds),
+            abest(lambda: langchain.ainvoke("What?"), calls, rounds),
+        ),
+        "our LlamaIndex retriever": (
+            best(lambda: llama.retrieve("What?"), calls, rounds),
+            abest(lambda: llama.aretrieve("What?"), calls, rounds),
+        ),
+    }
+    return [
+        Row(f"  {name} around memory, sync / async", "", f"{sync:.0f} / {asynchronous:.0f} µs", None)
+        for name, (sync, asynchronous) in took.items()
+    ]
+
+
+def imports(rounds: int) -> list[Row]:
+    """What the LangChain face adds to what its user has imported already."""
+    taken: dict[str, list[tuple[float, float]]] = {name: [] for name in IMPORTS}
+    for _ in range(rounds):
+        for name, statement in IMPORTS.items():
+            code = MEASURED_IMPORT.format(statement=statement)
+            told = subprocess.run(
+                [sys.executable, "-c", code], capture_output=True, text=True, check=True
+            ).stdout.split()
+            taken[name].append((float(told[0]), float(told[1])))
+    least = {name: (min(one[0] for one in found), min(one[1] for one in found)) for name, found in taken.items()}
+    time_ms = (least["face"][0] - least["floor"][0]) * 1000
+    memory_mb = (least["face"][1] - least["floor"][1]) / 1024
+    figure = f"{time_ms:.0f} ms, {memory_mb:.1f} MB"
+    measure = "Import of the LangChain face, above langchain_core.retrievers and httpx"
+    return [Row(measure, "<= 60 ms, 8 MB", figure, time_ms <= 60 and memory_mb <= 8)]
+
+
+def resident() -> float:
+    """Megabytes of memory in use."""
+    gc.collect()
+    if STATM.exists():
+        return int(STATM.read_text().split()[1]) * resource.getpagesize() / 1e6
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def memory(calls: int) -> list[Row]:
+    """Growth over many real calls, and what one more retriever takes."""
+    from rage_retrievers.langchain import VectorizeRetriever
+
+    rows = []
+    with _answers.running() as url:
+        options: Any = {"api_key": "token", "organization": "o", "pipeline_id": "p", "base_url": url}
+        before = resident()
+        retriever = VectorizeRetriever(**options)
+        retriever.invoke("What?")
+        one = resident() - before
+        for _ in range(calls // 20 + 100):
+            retriever.invoke("What?")
+        warm = resident()
+        for _ in range(calls):
+            retriever.invoke("What?")
+        grown = resident() - warm
+        rows.append(Row(f"Memory growth over {calls:,} calls", "< 2 MB", f"{grown:.2f} MB", grown < 2))
+        rows.append(
+            Row("Memory of an instance, its first call and engine included", "< 50 MB", f"{one:.1f} MB", one < 50)
+        )
+    return rows
+
+
+def rows(smoke: bool) -> list[Row]:
+    """Every measure."""
+    calls, rounds = (100, 3) if smoke else (1000, 60)
+    return [
+        *pipeline(calls, rounds),
+        *conversion(calls, rounds),
+        *faces(calls // 5, rounds),
+        *imports(1 if smoke else 7),
+        *memory(500 if smoke else 100_000),
+    ]
+
+
+def main() -> int:
+    """Print the table; 1 when a bar is missed."""
+    assert __doc__ is not None
+    return show(rows(smoke_asked(__doc__)))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
