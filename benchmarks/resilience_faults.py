@@ -38,6 +38,7 @@ from rage_retrievers.resilience.pipeline import shared_homes
 from rage_retrievers.testing import FAULTS, FaultCase, FaultServer
 
 TOKEN = "planted-token-0451"
+DEADLINE = 5.0
 NAMES = {"api_key": TOKEN, "organization": "o", "pipeline_id": "p"}
 VIEWS: dict[str, Callable[[dict[str, Any]], object]] = {
     "LangChain, sync": lambda options: LangChainRetriever(**options).invoke("When?"),
@@ -122,7 +123,7 @@ def serve_fault(name: str) -> None:
 async def cancelled(engine: str, calls: int) -> Row:
     """Calls cancelled in mid-flight, then healthy ones."""
     with FaultServer(FAULTS["time/silent"].script) as server:
-        resilience = default_pipeline().with_policies(Bulkhead(100), Deadline(60))
+        resilience = default_pipeline().with_policies(Bulkhead(100), Deadline(DEADLINE))
         client = AsyncVectorizeClient(base_url=server.url, engine=engine, resilience=resilience, **NAMES)
         tasks_before = len(asyncio.all_tasks())
         for _ in range(calls // 100):
@@ -133,17 +134,20 @@ async def cancelled(engine: str, calls: int) -> Row:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+        ended = time.monotonic()
         while server.open_connections:
             await asyncio.sleep(0.01)
+        lived_on = time.monotonic() - ended
         home = shared_homes.of(client._calls.connection.address.target)
         permits = home.state(Bulkhead(100), Bulkhead(100)._permits)
         state = CircuitBreaker().circuit(home).state
         left = len(asyncio.all_tasks()) - tasks_before
         figures = (server.open_connections, 100 - permits.free, left, state)
+        assert lived_on < DEADLINE + 1
     return Row(
         f"{engine}: {calls:,} cancellations: open connections, permits, tasks; circuit",
         "0, 0, 0; closed",
-        "{}, {}, {}; {}".format(*figures),
+        "{}, {}, {}; {}".format(*figures) + f" after {lived_on:.1f} s",
         figures == (0, 0, 0, "closed"),
     )
 
