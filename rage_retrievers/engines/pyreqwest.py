@@ -1,8 +1,8 @@
 """The fast engine (extra `fast`): reqwest, a Rust HTTP client, through pyreqwest.
 
 Its timeout is a deadline over connecting, headers and body; decompression is done here, within the bound. The library
-does not hear of a cancellation: the call ends at once, and its request lives on in the background until its deadline, on
-a connection of its own that no other call is given.
+does not hear of a cancellation: the call ends at once, and its request lives on in the background until its deadline,
+on a connection of its own that no other call is given.
 """
 
 from __future__ import annotations
