@@ -8,7 +8,6 @@ requests pass through `httpx.HTTPTransport` all the same, where tools that recor
 from __future__ import annotations
 
 import asyncio
-import ssl
 import threading
 import time
 import weakref
@@ -78,13 +77,6 @@ def _has_leftovers(connection: Any) -> bool:
     return state is not None and bool(state.trailing_data[0])
 
 
-def _over(transport: Any, owner: Any) -> Any:
-    """A transport of httpx's whose pool is a single connection, which does all that it asks of a pool."""
-    made = transport.__new__(transport)
-    made._pool = owner
-    return made
-
-
 @lru_cache(maxsize=256)
 def _origin(origin: str) -> httpcore.Origin:
     # By way of httpx's URL, which is what its transports compare with: it encodes names as IDNA.
@@ -92,8 +84,18 @@ def _origin(origin: str) -> httpcore.Origin:
     return httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=b"/").origin
 
 
-def _tls(origin: str) -> ssl.SSLContext | None:
-    return tls_context() if origin.startswith("https:") else None
+def _opened(transport: Any, connection: Any, origin: str, backend: Any) -> tuple[Any, _State]:
+    """A transport of httpx's over one connection of httpcore's, or over the pool that a proxy needs."""
+    proxy = proxy_for(origin)
+    if proxy is not None:
+        made = transport(verify=tls_context(), limits=_ONE, proxy=proxy)
+        made._pool._network_backend = backend
+    else:
+        context = tls_context() if origin.startswith("https:") else None
+        made = transport.__new__(transport)
+        # A single connection does all that the transport asks of a pool.
+        made._pool = connection(_origin(origin), context, KEEPALIVE_SECONDS, network_backend=backend)
+    return made, _State(made._pool)
 
 
 class _Lane:
@@ -106,17 +108,7 @@ class _Lane:
         self.lost: threading.Event | None = None
         """Set once another request has won the race that this one runs in; None when it runs in none."""
         self._backend = DeadlineBackend(self)
-        proxy = proxy_for(origin)
-        if proxy is None:
-            owner: Any = httpcore.HTTPConnection(
-                _origin(origin), _tls(origin), KEEPALIVE_SECONDS, network_backend=self._backend
-            )
-            self.transport = _over(httpx.HTTPTransport, owner)
-        else:
-            self.transport = httpx.HTTPTransport(verify=tls_context(), limits=_ONE, proxy=proxy)
-            owner = self.transport._pool
-            owner._network_backend = self._backend
-        self.state = _State(owner)
+        self.transport, self.state = _opened(httpx.HTTPTransport, httpcore.HTTPConnection, origin, self._backend)
 
     def remaining(self, late: type[Exception]) -> float:
         """Seconds until the deadline; raises `late` when it has passed."""
@@ -205,17 +197,9 @@ class _AsyncLane:
 
     def __init__(self, origin: str) -> None:
         self._backend = AsyncBackend()
-        proxy = proxy_for(origin)
-        if proxy is None:
-            owner: Any = httpcore.AsyncHTTPConnection(
-                _origin(origin), _tls(origin), KEEPALIVE_SECONDS, network_backend=self._backend
-            )
-            self.transport = _over(httpx.AsyncHTTPTransport, owner)
-        else:
-            self.transport = httpx.AsyncHTTPTransport(verify=tls_context(), limits=_ONE, proxy=proxy)
-            owner = self.transport._pool
-            owner._network_backend = self._backend
-        self.state = _State(owner)
+        self.transport, self.state = _opened(
+            httpx.AsyncHTTPTransport, httpcore.AsyncHTTPConnection, origin, self._backend
+        )
 
     async def aclose(self) -> None:
         """Close the connection, whatever state it is in."""

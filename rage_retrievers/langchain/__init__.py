@@ -11,7 +11,9 @@ Keywords, defaults and answers are the same in `invoke`, `ainvoke`, `batch`, `ab
 from __future__ import annotations
 
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from .._lazy import loader
 
 if find_spec("langchain_core") is None:
     raise ImportError(
@@ -50,12 +52,4 @@ _HOMES = {
     "create_vectorize_tool": "tool",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
-
-    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-    globals()[name] = value
-    return value
+__getattr__ = loader(__name__, _HOMES)

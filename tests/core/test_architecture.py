@@ -13,7 +13,7 @@ import rage_retrievers
 ROOT = Path(rage_retrievers.__file__).parent
 PACKAGE = "rage_retrievers"
 
-CORE = {"errors", "models", "_flow", "_json", "_mold", "_weight", "_version"}
+CORE = {"errors", "models", "_flow", "_json", "_lazy", "_mold", "_weight", "_version"}
 EVENTS = {"observability.events"}
 LAZY = {"observability.redaction"}
 LIGHT = {"observability.correlation", "observability.secrets"}
@@ -26,6 +26,7 @@ ALLOWED: dict[str, set[str]] = {
     "_flow": set(),
     "_version": set(),
     "_json": {"errors"},
+    "_lazy": set(),
     "_mold": set(),
     "_weight": {"errors"},
     "models": {"errors", "_html"},

@@ -40,6 +40,7 @@ from rage_retrievers.engines import _network as engine
 from rage_retrievers.engines.httpx import HttpxEngine
 from rage_retrievers.resilience.pipeline import shared_homes
 from rage_retrievers.testing import Close, Fault, FaultServer, Hang, answer, delay, refused_url, status
+from rage_retrievers.testing.faults import Write, http
 
 OPTIONS: dict[str, Any] = {"api_key": "planted-token", "organization": "org-1", "pipeline_id": "aip-1"}
 
@@ -152,6 +153,16 @@ def test_threads_that_begin_together_load_the_certificates_once(monkeypatch: pyt
         engine._made_tls_context.cache_clear()
     assert made == [True]
     assert len(set(map(id, contexts))) == 1
+
+
+def test_a_probe_warms_the_connection_up_for_every_client() -> None:
+    """The status of the pipeline and the questions of another client go over one connection."""
+    probe = Fault((Write(http(200, b'{"data": {"id": "aip-1", "status": "LISTENING"}}')),))
+    with FaultServer([probe, answer()]) as server:
+        options: dict[str, Any] = {"base_url": server.url, **OPTIONS}
+        assert VectorizeClient(**options).pipeline().answers
+        assert len(VectorizeClient(**options).retrieve("What?")) == 5
+        assert server.connections == 1
 
 
 def test_an_async_client_outlives_an_event_loop(server: FaultServer) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import trustme
 
-from rage_retrievers.engines import _network, _proxy, engines_named
+from rage_retrievers.engines import _network, _proxy, engines_named, pyreqwest
 from rage_retrievers.engines._lanes import Lanes
 from rage_retrievers.engines.httpx import KEEPALIVE_SECONDS
 from rage_retrievers.errors import ConnectionFailedError, DeadlineExceededError
@@ -266,3 +266,22 @@ def test_two_thousand_calls_fifty_at_once_open_fifty_connections(world: str) -> 
             asyncio.run(together(server.url))
         assert server.connections <= 50
         assert server.wait_until_idle()
+
+
+def test_only_as_many_requests_as_connections_were_kept_may_be_sent_twice() -> None:
+    """Five answers one after the other keep one connection, so one request of the next burst may have met its end."""
+    kept = pyreqwest._Kept()
+    for _ in range(5):
+        kept.begin("a")
+        kept.end("a")
+    assert [kept.begin("a") for _ in range(3)] == [True, False, False]
+    assert not kept.begin("b")
+
+
+def test_a_connection_that_was_idle_for_too_long_was_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After half a minute the library has closed it."""
+    kept = pyreqwest._Kept()
+    kept.end("a")
+    later = time.monotonic() + KEEPALIVE_SECONDS
+    monkeypatch.setattr(time, "monotonic", lambda: later)
+    assert not kept.begin("a")
