@@ -202,8 +202,7 @@ def _at_least(minimum: float, retrieval: Retrieval) -> tuple[Document, ...]:
 def _read_slowly(body: bytes, max_bytes: int) -> Retrieval:
     """Read what the fast parser refused: wrapped answers, lone surrogates; or say what is wrong with the answer."""
     check_weight(body, max_bytes, copies=_SLOW_COPIES)
-    data = read_json(body)
-    data = _unwrap(data, max_bytes)
+    data = _unwrap(read_json(body), max_bytes)
     if not isinstance(data, dict):
         raise InvalidResponseError(f"The answer is a JSON {type(data).__name__}, not an object.")
     documents = data.get("documents")
@@ -229,6 +228,7 @@ def _unwrap(data: Any, max_bytes: int) -> Any:
         if not isinstance(value, str):
             return value
         inner = value.encode("utf-8", "surrogatepass")
+        del data, value  # as large as the answer, and read in its new form only
         check_weight(inner, max_bytes, copies=_SLOW_COPIES)
         return read_json(inner)
     return data

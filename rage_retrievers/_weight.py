@@ -8,6 +8,7 @@ announces, and the text as wide as its widest character makes it in Python.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 from .errors import ResponseTooLargeError
 
@@ -15,6 +16,7 @@ MOST_MEMORY = 56 * 1024 * 1024
 """What an answer may take, its body included, in bytes; more in step with a bound on the body above 16 MiB."""
 _PER_BODY_BYTE = 3.5
 _SURELY_LIGHT = 512 * 1024
+_FIRST = 1024 * 1024
 
 _WEIGHTS = {b"{": 800, b"[": 150, b",": 60, b":": 15}
 _QUOTE = 30
@@ -36,8 +38,9 @@ def check_weight(body: bytes, max_bytes: int, *, copies: int = 1) -> None:
     texts = len(body) * (_width(body) + (2 if b"\\" in body else 0)) + _QUOTE * (body.count(b'"') - body.count(b'\\"'))
     if texts + _marks(body) <= most:
         return
-    # Marks inside texts were counted too; telling them apart takes longer.
-    if texts > most or texts + _marks_outside_texts(body) > most:
+    # Marks inside texts were counted too; telling them apart takes longer, and a copy. Most that is too heavy shows it
+    # in its first part.
+    if texts > most or any(texts + _marks_outside_texts(part) > most for part in _parts(body)):
         raise ResponseTooLargeError(
             f"The answer's {len(body):,} bytes hold so many values that reading them would take too much memory; "
             "ask for fewer results or raise max_response_mib."
@@ -53,6 +56,13 @@ def _width(body: bytes) -> int:
 
 def _marks(text: bytes) -> int:
     return sum(weight * text.count(mark) for mark, weight in _WEIGHTS.items())
+
+
+def _parts(body: bytes) -> Iterator[bytes]:
+    """The first of it, up to where no text is open, and then the whole."""
+    first = body[:_FIRST].replace(b"\\\\", b"").replace(b'\\"', b"")
+    yield first if first.count(b'"') % 2 == 0 else first[: first.rfind(b'"')]
+    yield body
 
 
 def _marks_outside_texts(body: bytes) -> int:

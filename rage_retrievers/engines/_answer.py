@@ -40,16 +40,41 @@ def check_length(headers: Mapping[str, str], max_bytes: int) -> None:
         raise too_large(max_bytes)
 
 
+class Body:
+    """A body as it comes in, bounded. One growing block: many small ones would leave the heap full of holes."""
+
+    __slots__ = ("_block", "_first", "_most")
+
+    def __init__(self, max_bytes: int) -> None:
+        self._most = max_bytes
+        self._first = b""
+        self._block: bytearray | None = None
+
+    def add(self, chunk: bytes) -> None:
+        """Take a chunk in; `ResponseTooLargeError` as soon as the body passes the bound."""
+        if len(self._first if self._block is None else self._block) + len(chunk) > self._most:
+            self._first, self._block = b"", None  # whoever holds the error holds none of it
+            raise too_large(self._most)
+        if self._block is not None:
+            self._block += chunk
+        elif self._first:
+            self._block = bytearray(self._first)
+            self._block += chunk
+        else:
+            self._first = chunk
+
+    def whole(self) -> bytes:
+        """All of it, once; a body of one chunk is not copied."""
+        block, self._block = self._block, None
+        return self._first if block is None else bytes(block)
+
+
 def collect(chunks: Iterable[bytes], max_bytes: int) -> bytes:
     """The body, or `ResponseTooLargeError` as soon as it passes the bound."""
-    parts: list[bytes] = []
-    size = 0
+    body = Body(max_bytes)
     for chunk in chunks:
-        size += len(chunk)
-        if size > max_bytes:
-            raise too_large(max_bytes)
-        parts.append(chunk)
-    return parts[0] if len(parts) == 1 else b"".join(parts)
+        body.add(chunk)
+    return body.whole()
 
 
 def answer(status: int, headers: dict[str, str], body: bytes, max_bytes: int) -> WireResponse:
@@ -68,18 +93,26 @@ def decompress(body: bytes, encoding: str, max_bytes: int) -> bytes:
         raise InvalidResponseError(f"The answer is encoded as {encoding[:20]!r}, which was not asked for.")
     # 47: gzip or zlib, told by the header. Some servers send bare deflate data without the zlib header.
     for window in (47,) if encoding != "deflate" else (47, -15):
-        decoder = zlib.decompressobj(window)
         try:
-            text = decoder.decompress(body, max_bytes + 1)
+            return _inflated(body, window, max_bytes)
         except zlib.error:
             continue
-        if len(text) > max_bytes:
-            del text  # the error's traceback would keep it
-            raise too_large(max_bytes)
-        if not decoder.eof:
-            raise ConnectionFailedError("The answer was cut short: its compressed body ends in the middle.")
-        return text
     raise InvalidResponseError(f"The answer cannot be used: its body is not valid {encoding}.")
+
+
+_STEP = 256 * 1024
+
+
+def _inflated(body: bytes, window: int, max_bytes: int) -> bytes:
+    # In steps: in one, the decoder would hold what it has made twice over.
+    decoder, text = zlib.decompressobj(window), Body(max_bytes)
+    left = body
+    while left and not decoder.eof:
+        text.add(decoder.decompress(left, _STEP))
+        left = decoder.unconsumed_tail
+    if not decoder.eof:
+        raise ConnectionFailedError("The answer was cut short: its compressed body ends in the middle.")
+    return text.whole()
 
 
 def deadline_passed(request: WireRequest, timeout: float) -> DeadlineExceededError:

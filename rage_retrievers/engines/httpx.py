@@ -21,6 +21,7 @@ from .._flow import WireRequest, WireResponse
 from .._world import race_decided
 from ..errors import ConfigurationError, RageError
 from ._answer import (
+    Body,
     answer,
     bare,
     check_length,
@@ -29,7 +30,6 @@ from ._answer import (
     deadline_passed,
     head_too_large,
     host_of,
-    too_large,
 )
 from ._asyncio_network import AsyncBackend
 from ._lanes import Lanes
@@ -317,14 +317,10 @@ async def _discard(lane: _AsyncLane) -> None:
 
 
 async def _acollect(stream: httpx.AsyncByteStream, max_bytes: int) -> bytes:
-    parts: list[bytes] = []
-    size = 0
+    body = Body(max_bytes)
     async for chunk in stream:
-        size += len(chunk)
-        if size > max_bytes:
-            raise too_large(max_bytes)
-        parts.append(chunk)
-    return parts[0] if len(parts) == 1 else b"".join(parts)
+        body.add(chunk)
+    return body.whole()
 
 
 @lru_cache(maxsize=256)

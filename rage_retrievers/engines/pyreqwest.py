@@ -26,6 +26,7 @@ from .._flow import WireRequest, WireResponse
 from ..errors import ConfigurationError, InvalidResponseError, RageError
 from ._answer import (
     MAX_HEADER_BYTES,
+    Body,
     answer,
     bare,
     check_length,
@@ -33,7 +34,6 @@ from ._answer import (
     deadline_passed,
     head_too_large,
     host_of,
-    too_large,
 )
 from ._proxy import proxy_for
 
@@ -157,15 +157,11 @@ class PyreqwestEngine:
             headers = progress.begun(response)
             check_length(headers, max_bytes)
             reader = response.body_reader
-            parts: list[bytes] = []
-            size = 0
+            body = Body(max_bytes)
             while (chunk := reader.read_chunk()) is not None:
-                size += len(chunk)
-                if size > max_bytes:
-                    raise too_large(max_bytes)
-                parts.append(bytes(chunk))
+                body.add(bytes(chunk))
         kept.end(host_of(request.url))
-        return answer(response.status, headers, parts[0] if len(parts) == 1 else b"".join(parts), max_bytes)
+        return answer(response.status, headers, body.whole(), max_bytes)
 
     def close(self) -> None:
         """Nothing: idle connections close by themselves after half a minute."""
@@ -195,15 +191,11 @@ class AsyncPyreqwestEngine:
             headers = progress.begun(response)
             check_length(headers, max_bytes)
             reader = response.body_reader
-            parts: list[bytes] = []
-            size = 0
+            body = Body(max_bytes)
             while (chunk := await reader.read_chunk()) is not None:
-                size += len(chunk)
-                if size > max_bytes:
-                    raise too_large(max_bytes)
-                parts.append(bytes(chunk))
+                body.add(bytes(chunk))
         kept.end(host_of(request.url))
-        return answer(response.status, headers, parts[0] if len(parts) == 1 else b"".join(parts), max_bytes)
+        return answer(response.status, headers, body.whole(), max_bytes)
 
     async def aclose(self) -> None:
         """Nothing: idle connections close by themselves after half a minute."""
