@@ -7,18 +7,20 @@ and writes are not looked at.
 from __future__ import annotations
 
 import asyncio
-import select
 import ssl
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
 
 import httpcore
 
-from ._network import addresses
+from ._network import addresses, is_readable
 
 _HAPPY_EYEBALLS = 0.25
 """Seconds after which the next address of a name is tried beside the one before, as RFC 8305 advises."""
 _PAUSE_ABOVE = 256 * 1024
+
+
+P = TypeVar("P", bound=asyncio.BaseProtocol)
 
 
 class _Wire(asyncio.Protocol):
@@ -90,13 +92,13 @@ class AsyncStream(httpcore.AsyncNetworkStream):
         self._unsent = bytearray()
 
     @property
-    def _transport(self) -> asyncio.Transport:
+    def transport(self) -> asyncio.Transport:
         assert self._wire.transport is not None  # set before anybody has the stream
         return self._wire.transport
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         if self._unsent:
-            self._transport.write(bytes(self._unsent))
+            self.transport.write(bytes(self._unsent))
             self._unsent.clear()
         return await self._wire.read(max_bytes)
 
@@ -107,33 +109,19 @@ class AsyncStream(httpcore.AsyncNetworkStream):
 
     async def aclose(self) -> None:
         # Not close(): it would wait for a server that takes nothing in.
-        self._transport.abort()
+        self.transport.abort()
 
     async def start_tls(
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> httpcore.AsyncNetworkStream:
-        loop = asyncio.get_running_loop()
-        try:
-            secured = await loop.start_tls(self._transport, self._wire, ssl_context, server_hostname=server_hostname)
-        except (OSError, ssl.SSLError) as error:
-            await self.aclose()
-            raise httpcore.ConnectError(str(error) or type(error).__name__) from error
-        assert secured is not None
-        self._wire.transport = secured
+        self._wire.transport = await secured(self.transport, self._wire, ssl_context, server_hostname)
         return AsyncStream(self._wire)
 
     def get_extra_info(self, info: str) -> Any:
         if info == "is_readable":
-            return self._wire.readable or _is_readable(self._transport.get_extra_info("socket"))
+            return self._wire.readable or is_readable(self.transport.get_extra_info("socket"))
         named = {"server_addr": "peername", "client_addr": "sockname"}.get(info, info)
-        return self._transport.get_extra_info(named)
-
-
-def _is_readable(connection: Any) -> bool:
-    """Whether the system holds bytes, or an end, that the loop has not been told of yet: it may not have run since."""
-    poll = select.poll()
-    poll.register(connection.fileno(), select.POLLIN)
-    return bool(poll.poll(0))
+        return self.transport.get_extra_info(named)
 
 
 class AsyncBackend(httpcore.AsyncNetworkBackend):
@@ -148,11 +136,8 @@ class AsyncBackend(httpcore.AsyncNetworkBackend):
 
     def abandon(self) -> None:
         """Close the socket beneath what was opened, where the event loop that serves it has ended."""
-        guarded = self._stream.get_extra_info("socket") if self._stream is not None else None
-        # asyncio hands out a guarded view of the socket; closing the descriptor is what is left to do.
-        raw = getattr(guarded, "_sock", None)
-        if raw is not None:
-            raw.close()
+        if self._stream is not None:
+            abandon(self._stream.transport)
 
     async def connect_tcp(
         self,
@@ -162,30 +147,57 @@ class AsyncBackend(httpcore.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.AsyncNetworkStream:
-        self._stream = AsyncStream(await self._connected(host, port))
-        addresses.reached(host, port, self._stream.get_extra_info("server_addr"))
+        self._stream = AsyncStream(await connected(_Wire, host, port))
         return self._stream
 
-    async def _connected(self, host: str, port: int) -> _Wire:
-        known = addresses.known(host, port)
-        if known is not None:
-            try:
-                return await _connected(known, port)
-            except httpcore.ConnectError:
-                addresses.forget(host, port)
-            except BaseException:  # no answer from there in time: the next call asks the resolver
-                addresses.forget(host, port)
-                raise
-        return await _connected(host, port)
+
+async def connected(make: Callable[[], P], host: str, port: int) -> P:
+    """The protocol of a new connection: to the address that answered last, or else to the first that answers now.
+
+    Raises httpcore.ConnectError.
+    """
+    known = addresses.known(host, port)
+    if known is not None:
+        try:
+            return (await _connected(make, known, port))[1]
+        except httpcore.ConnectError:
+            addresses.forget(host, port)
+        except BaseException:  # no answer from there in time: the next call asks the resolver
+            addresses.forget(host, port)
+            raise
+    transport, protocol = await _connected(make, host, port)
+    addresses.reached(host, port, transport.get_extra_info("peername"))
+    return protocol
 
 
-async def _connected(host: str, port: int) -> _Wire:
+async def _connected(make: Callable[[], P], host: str, port: int) -> tuple[asyncio.Transport, P]:
     loop = asyncio.get_running_loop()
     # Other loops than asyncio's own, such as uvloop, do not know the option.
     options: Any = {"happy_eyeballs_delay": _HAPPY_EYEBALLS} if isinstance(loop, asyncio.BaseEventLoop) else {}
     try:
-        _, wire = await loop.create_connection(_Wire, host, port, **options)
+        return await loop.create_connection(make, host, port, **options)
     except OSError as error:
         raise httpcore.ConnectError(str(error) or type(error).__name__) from error
-    assert isinstance(wire, _Wire)
-    return wire
+
+
+async def secured(
+    transport: asyncio.Transport, protocol: asyncio.BaseProtocol, context: ssl.SSLContext, host: str | None
+) -> asyncio.Transport:
+    """The transport once the TLS handshake is done. Raises httpcore.ConnectError, with the connection closed."""
+    loop = asyncio.get_running_loop()
+    try:
+        made = await loop.start_tls(transport, protocol, context, server_hostname=host)
+    except (OSError, ssl.SSLError) as error:
+        transport.abort()
+        raise httpcore.ConnectError(str(error) or type(error).__name__) from error
+    assert made is not None
+    return made
+
+
+def abandon(transport: asyncio.BaseTransport | None) -> None:
+    """Close the socket beneath a transport whose event loop has ended."""
+    guarded = transport.get_extra_info("socket") if transport is not None else None
+    # asyncio hands out a guarded view of the socket; closing the descriptor is what is left to do.
+    raw = getattr(guarded, "_sock", None)
+    if raw is not None:
+        raw.close()

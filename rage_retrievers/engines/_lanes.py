@@ -6,12 +6,17 @@ can poison the others.
 
 from __future__ import annotations
 
+import asyncio
 import os
+import threading
 import time
 import weakref
 from collections import defaultdict, deque
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
+
+KEEPALIVE_SECONDS = 30.0
+"""How long an idle connection may be used again."""
 
 L = TypeVar("L")
 
@@ -62,6 +67,43 @@ class Lanes(Generic[L]):
     def forget(self) -> None:
         """Leave every idle lane to the process it came from."""
         self._idle = defaultdict(deque)
+
+
+class LoopLane(Protocol):
+    """A lane that belongs to an event loop."""
+
+    def abandon(self) -> None:
+        """Close the socket alone: the loop that the connection belongs to has ended."""
+        ...
+
+
+A = TypeVar("A", bound=LoopLane)
+
+
+class LoopLanes(Generic[A]):
+    """The lanes of each running event loop: a connection belongs to the loop that opened it."""
+
+    def __init__(self, open_lane: Callable[[str], A], keep_seconds: float) -> None:
+        self._open = open_lane
+        self._keep = keep_seconds
+        self._lock = threading.Lock()
+        self._by_loop: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Lanes[A]] = weakref.WeakKeyDictionary()
+
+    def here(self) -> Lanes[A]:
+        """The lanes of the running loop."""
+        loop = asyncio.get_running_loop()
+        lanes = self._by_loop.get(loop)
+        if lanes is None:
+            with self._lock:
+                self._sweep()
+                lanes = self._by_loop.setdefault(loop, Lanes(self._open, self._keep))
+        return lanes
+
+    def _sweep(self) -> None:
+        """Close what loops that have ended left open; their own closing can no longer run."""
+        for loop in [loop for loop in self._by_loop if loop.is_closed()]:
+            for lane in self._by_loop.pop(loop).drain():
+                lane.abandon()
 
 
 _every: weakref.WeakSet[Lanes[Any]] = weakref.WeakSet()

@@ -6,6 +6,7 @@ blocking streams know the instant by which the call must end, and names are look
 
 from __future__ import annotations
 
+import select
 import socket
 import ssl
 import threading
@@ -14,7 +15,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from functools import cache
 from ipaddress import ip_address
-from typing import Any, Protocol
+from typing import Any
 
 import httpcore
 import httpx
@@ -95,8 +96,8 @@ class Addresses:
         return address if self._clock() < until else None
 
     def reached(self, host: str, port: int, peer: Any) -> None:
-        """A connection was made to `peer`, a socket's address."""
-        if not _is_address(host) and peer:
+        """A connection was made to `peer`, a socket's address; one that is known already grows no younger by it."""
+        if not _is_address(host) and peer and self.known(host, port) != str(peer[0]):
             if len(self._known) >= _REMEMBERED:
                 self._known.clear()
             self._known[host, port] = (str(peer[0]), self._clock() + ADDRESS_SECONDS)
@@ -136,15 +137,28 @@ def _resolved(host: str, port: int, timeout: float) -> list[str]:
         raise httpcore.ConnectError(str(error)) from error
 
 
-class Limit(Protocol):
-    """Knows when a call must end."""
+def is_readable(connection: Any) -> bool:
+    """Whether the system holds bytes of a socket, or its end, that nobody has been told of yet."""
+    if hasattr(select, "poll"):
+        poll = select.poll()
+        poll.register(connection.fileno(), select.POLLIN)
+        return bool(poll.poll(0))
+    return bool(select.select([connection], [], [], 0)[0])  # Windows
 
-    lost: threading.Event | None
+
+class Limit:
+    """When the call must end that uses a blocking connection at the moment."""
+
+    deadline = 0.0
+    lost: threading.Event | None = None
     """Set once another request has won the race that this one runs in; None when it runs in none."""
 
     def remaining(self, late: type[Exception]) -> float:
         """Seconds until the deadline; raises `late` when it has passed."""
-        ...
+        left = self.deadline - time.monotonic()
+        if left <= 0:
+            raise late("the deadline has passed")
+        return left
 
 
 class DeadlineStream(httpcore.NetworkStream):

@@ -8,9 +8,7 @@ requests pass through `httpx.HTTPTransport` all the same, where tools that recor
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
-import weakref
 from functools import lru_cache
 from typing import Any
 
@@ -19,24 +17,13 @@ import httpx
 
 from .._flow import WireRequest, WireResponse
 from .._world import race_decided
-from ..errors import ConfigurationError, RageError
-from ._answer import (
-    Body,
-    answer,
-    bare,
-    check_length,
-    collect,
-    connection_failed,
-    deadline_passed,
-    head_too_large,
-    host_of,
-)
+from ._answer import Body, answer, check_length, collect
 from ._asyncio_network import AsyncBackend
-from ._lanes import Lanes
-from ._network import DeadlineBackend, sessions, tls_context
+from ._exchange import asend, send
+from ._lanes import KEEPALIVE_SECONDS, Lanes, LoopLanes
+from ._network import DeadlineBackend, Limit, sessions, tls_context
 from ._proxy import proxy_for
 
-KEEPALIVE_SECONDS = 30.0
 # How a kept connection that the server has closed meanwhile fails when it is used again.
 _ENDED = (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError)
 _ONE = httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=KEEPALIVE_SECONDS)
@@ -99,23 +86,34 @@ def _opened(transport: Any, connection: Any, origin: str, backend: Any) -> tuple
 
 
 class _Lane:
-    """One blocking connection, used by one call at a time, and its deadline."""
+    """One blocking connection, used by one call at a time."""
 
     transport: httpx.HTTPTransport
 
     def __init__(self, origin: str) -> None:
-        self.deadline = 0.0
-        self.lost: threading.Event | None = None
-        """Set once another request has won the race that this one runs in; None when it runs in none."""
-        self._backend = DeadlineBackend(self)
-        self.transport, self.state = _opened(httpx.HTTPTransport, httpcore.HTTPConnection, origin, self._backend)
+        self._limit = Limit()
+        self._begun = False
+        self._backend = DeadlineBackend(self._limit)
+        self.transport, self._state = _opened(httpx.HTTPTransport, httpcore.HTTPConnection, origin, self._backend)
+        self.ended, self.reusable = self._state.ended, self._state.reusable
 
-    def remaining(self, late: type[Exception]) -> float:
-        """Seconds until the deadline; raises `late` when it has passed."""
-        left = self.deadline - time.monotonic()
-        if left <= 0:
-            raise late("the deadline has passed")
-        return left
+    def exchange(self, request: WireRequest, deadline: float, max_bytes: int) -> WireResponse:
+        """One request, one whole answer."""
+        self._begun = False
+        self._limit.deadline, self._limit.lost = deadline, race_decided.get()
+        response = self.transport.handle_request(_written(request, deadline - time.monotonic()))
+        self._begun = True
+        headers = headers_of(response)
+        check_length(headers, max_bytes)
+        assert isinstance(response.stream, httpx.SyncByteStream)
+        body = collect(response.stream, max_bytes)
+        response.stream.close()
+        self._state.answered(response)
+        return answer(response.status_code, headers, body, max_bytes)
+
+    def found_dead(self, error: BaseException) -> bool:
+        """Whether the connection had ended before anything of an answer came."""
+        return not self._begun and isinstance(error, _ENDED)
 
     def close(self) -> None:
         """Close the connection, whatever state it is in."""
@@ -131,62 +129,13 @@ class HttpxEngine:
 
     name = "httpx"
 
-    def __init__(self) -> None:
-        self._lanes = _BLOCKING_LANES
-
     def send(self, request: WireRequest, timeout: float, max_bytes: int) -> WireResponse:
         """One request, one whole answer."""
-        deadline = time.monotonic() + timeout
-        origin = host_of(request.url)
-        lane, kept = self._lanes.take(origin)
-        if kept and lane.state.ended():
-            lane.close()
-            lane, kept = self._lanes.open(origin), False
-        response = self._through(lane, request, deadline, max_bytes, kept=kept and request.repeatable)
-        if response is None:
-            response = self._through(self._lanes.open(origin), request, deadline, max_bytes, kept=False)
-            assert response is not None  # only a kept connection may turn out to have ended
-        return response
-
-    def _through(
-        self, lane: _Lane, request: WireRequest, deadline: float, max_bytes: int, *, kept: bool
-    ) -> WireResponse | None:
-        """The answer over this lane; None when its kept connection had ended before anything came back."""
-        lane.deadline = deadline
-        lane.lost = race_decided.get()
-        timeout = deadline - time.monotonic()
-        response = None
-        try:
-            response = lane.transport.handle_request(_written(request, timeout))
-            headers = _headers(response)
-            check_length(headers, max_bytes)
-            assert isinstance(response.stream, httpx.SyncByteStream)
-            body = collect(response.stream, max_bytes)
-            response.stream.close()
-        except BaseException as error:
-            lane.close()
-            if kept and response is None and isinstance(error, _ENDED):
-                return None
-            failure = _failure(error, request, timeout)
-            if failure is None:
-                raise
-        else:
-            self._done(lane, host_of(request.url), response)
-            return answer(response.status_code, headers, body, max_bytes)
-        raise failure
-
-    def _done(self, lane: _Lane, origin: str, response: httpx.Response) -> None:
-        if not lane.state.reusable():
-            lane.close()
-            return
-        lane.state.answered(response)
-        unused = self._lanes.give_back(origin, lane)
-        if unused is not None:
-            unused.close()
+        return send(_BLOCKING_LANES, request, timeout, max_bytes)
 
     def close(self) -> None:
         """Close the idle connections."""
-        for lane in self._lanes.drain():
+        for lane in _BLOCKING_LANES.drain():
             lane.close()
 
 
@@ -196,10 +145,31 @@ class _AsyncLane:
     transport: httpx.AsyncHTTPTransport
 
     def __init__(self, origin: str) -> None:
+        self._begun = False
         self._backend = AsyncBackend()
-        self.transport, self.state = _opened(
+        self.transport, self._state = _opened(
             httpx.AsyncHTTPTransport, httpcore.AsyncHTTPConnection, origin, self._backend
         )
+        self.ended, self.reusable = self._state.ended, self._state.reusable
+
+    async def exchange(self, request: WireRequest, deadline: float, max_bytes: int) -> WireResponse:
+        """One request, one whole answer."""
+        self._begun = False
+        timeout = deadline - time.monotonic()
+        async with asyncio.timeout(timeout):
+            response = await self.transport.handle_async_request(_written(request, timeout))
+            self._begun = True
+            headers = headers_of(response)
+            check_length(headers, max_bytes)
+            assert isinstance(response.stream, httpx.AsyncByteStream)
+            body = await acollect(response.stream, max_bytes)
+            await response.stream.aclose()
+        self._state.answered(response)
+        return answer(response.status_code, headers, body, max_bytes)
+
+    def found_dead(self, error: BaseException) -> bool:
+        """Whether the connection had ended before anything of an answer came."""
+        return not self._begun and isinstance(error, _ENDED)
 
     async def aclose(self) -> None:
         """Close the connection, whatever state it is in."""
@@ -211,33 +181,7 @@ class _AsyncLane:
         self._backend.abandon()
 
 
-class _LoopLanes:
-    """The lanes of each running event loop: a connection belongs to the loop that opened it."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._by_loop: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Lanes[_AsyncLane]] = (
-            weakref.WeakKeyDictionary()
-        )
-
-    def here(self) -> Lanes[_AsyncLane]:
-        """The lanes of the running loop."""
-        loop = asyncio.get_running_loop()
-        lanes = self._by_loop.get(loop)
-        if lanes is None:
-            with self._lock:
-                self._sweep()
-                lanes = self._by_loop.setdefault(loop, Lanes(_AsyncLane, KEEPALIVE_SECONDS))
-        return lanes
-
-    def _sweep(self) -> None:
-        """Close what loops that have ended left open; their own closing can no longer run."""
-        for loop in [loop for loop in self._by_loop if loop.is_closed()]:
-            for lane in self._by_loop.pop(loop).drain():
-                lane.abandon()
-
-
-_ASYNC_LANES = _LoopLanes()
+_ASYNC_LANES: LoopLanes[_AsyncLane] = LoopLanes(_AsyncLane, KEEPALIVE_SECONDS)
 
 
 class AsyncHttpxEngine:
@@ -247,60 +191,7 @@ class AsyncHttpxEngine:
 
     async def send(self, request: WireRequest, timeout: float, max_bytes: int) -> WireResponse:
         """One request, one whole answer."""
-        deadline = time.monotonic() + timeout
-        lanes, origin = _ASYNC_LANES.here(), host_of(request.url)
-        lane, kept = lanes.take(origin)
-        if kept and lane.state.ended():
-            await _discard(lane)
-            lane, kept = lanes.open(origin), False
-        response = await self._through(lanes, lane, request, deadline, max_bytes, kept=kept and request.repeatable)
-        if response is None:
-            response = await self._through(lanes, lanes.open(origin), request, deadline, max_bytes, kept=False)
-            assert response is not None  # only a kept connection may turn out to have ended
-        return response
-
-    async def _through(
-        self,
-        lanes: Lanes[_AsyncLane],
-        lane: _AsyncLane,
-        request: WireRequest,
-        deadline: float,
-        max_bytes: int,
-        *,
-        kept: bool,
-    ) -> WireResponse | None:
-        """The answer over this lane; None when its kept connection had ended before anything came back."""
-        timeout = deadline - time.monotonic()
-        response = None
-        try:
-            async with asyncio.timeout(timeout):
-                response = await lane.transport.handle_async_request(_written(request, timeout))
-                headers = _headers(response)
-                check_length(headers, max_bytes)
-                assert isinstance(response.stream, httpx.AsyncByteStream)
-                body = await _acollect(response.stream, max_bytes)
-                await response.stream.aclose()
-        except BaseException as error:
-            await _discard(lane)
-            if kept and response is None and isinstance(error, _ENDED):
-                return None
-            failure = _failure(error, request, timeout)
-            if failure is None:
-                raise
-        else:
-            await self._done(lanes, lane, host_of(request.url), response)
-            return answer(response.status_code, headers, body, max_bytes)
-        raise failure
-
-    @staticmethod
-    async def _done(lanes: Lanes[_AsyncLane], lane: _AsyncLane, origin: str, response: httpx.Response) -> None:
-        if not lane.state.reusable():
-            await _discard(lane)
-            return
-        lane.state.answered(response)
-        unused = lanes.give_back(origin, lane)
-        if unused is not None:
-            await _discard(unused)
+        return await asend(_ASYNC_LANES.here(), request, timeout, max_bytes)
 
     async def aclose(self) -> None:
         """Close the idle connections of the running loop."""
@@ -308,15 +199,8 @@ class AsyncHttpxEngine:
             await lane.aclose()
 
 
-async def _discard(lane: _AsyncLane) -> None:
-    """Close a lane that a failure or a cancellation left in an unknown state."""
-    try:
-        await asyncio.shield(lane.aclose())
-    except Exception:
-        lane.abandon()
-
-
-async def _acollect(stream: httpx.AsyncByteStream, max_bytes: int) -> bytes:
+async def acollect(stream: httpx.AsyncByteStream, max_bytes: int) -> bytes:
+    """The body, or `ResponseTooLargeError` as soon as it passes the bound."""
     body = Body(max_bytes)
     async for chunk in stream:
         body.add(chunk)
@@ -339,26 +223,6 @@ def _written(request: WireRequest, timeout: float) -> httpx.Request:
     return httpx.Request(request.method, url, headers=headers, stream=stream, extensions={"timeout": limits})
 
 
-def _headers(response: httpx.Response) -> dict[str, str]:
+def headers_of(response: httpx.Response) -> dict[str, str]:
+    """The headers as plain data."""
     return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers.raw}
-
-
-def _failure(error: BaseException, request: WireRequest, timeout: float) -> RageError | None:
-    """What the library's error means to the caller; None for cancellation and for what is no failure of the wire."""
-    if isinstance(error, RageError):
-        bare(error)  # the frames it passed through hold what was read so far
-        return error
-    if isinstance(error, httpx.TimeoutException | httpcore.TimeoutException | TimeoutError):
-        failure: RageError = deadline_passed(request, timeout)
-        failure.__cause__ = bare(error)
-        return failure
-    if isinstance(error, httpx.UnsupportedProtocol | httpx.InvalidURL | httpx.LocalProtocolError):
-        # No cause is kept: the library's words quote the header that it refuses.
-        return ConfigurationError(f"The request to {host_of(request.url)} cannot be written: {type(error).__name__}.")
-    if isinstance(error, httpx.RemoteProtocolError):
-        if "too long" in str(error):  # h11's word for a head beyond its bound of 100 KB
-            return head_too_large()
-        return connection_failed(request, "the answer was cut short or is not valid HTTP", None)
-    if isinstance(error, httpx.TransportError | OSError):
-        return connection_failed(request, str(error) or type(error).__name__, error)
-    return None

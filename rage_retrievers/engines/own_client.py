@@ -14,7 +14,8 @@ import httpx
 from .._flow import WireRequest, WireResponse
 from ..errors import ConfigurationError, RageError
 from ._answer import answer, check_length, collect, deadline_passed
-from .httpx import _acollect, _failure, _headers
+from ._failures import failure_of
+from .httpx import acollect, headers_of
 
 
 class OwnClientEngine:
@@ -49,7 +50,7 @@ class OwnClientEngine:
         (value,) = outcome
         if not isinstance(value, BaseException):
             return value  # type: ignore[no-any-return]  # a list that holds an answer or an error
-        failure = _failure(value, request, timeout)
+        failure = failure_of(value, request, timeout)
         if failure is None:
             raise value
         raise failure
@@ -61,7 +62,7 @@ class OwnClientEngine:
         except httpx.HTTPStatusError as raised:
             return _refused_by_a_hook(raised)
         try:
-            headers = _headers(response)
+            headers = headers_of(response)
             check_length(headers, max_bytes)
             # Not iter_raw(): a transport may give a response that is read already, as fakes do.
             assert isinstance(response.stream, httpx.SyncByteStream)
@@ -90,7 +91,7 @@ def _check_open(client: httpx.Client | httpx.AsyncClient) -> None:
 
 def _refused_by_a_hook(raised: httpx.HTTPStatusError) -> WireResponse:
     """The answer whose status a hook of the owner's raised for; httpx has closed its body unread."""
-    return WireResponse(raised.response.status_code, _headers(raised.response), b"")
+    return WireResponse(raised.response.status_code, headers_of(raised.response), b"")
 
 
 def _spoil_if_more_came(response: httpx.Response) -> None:
@@ -124,7 +125,7 @@ class AsyncOwnClientEngine:
             async with asyncio.timeout(timeout):
                 return await self._perform(request, timeout, max_bytes)
         except BaseException as error:
-            failure: RageError | None = _failure(error, request, timeout)
+            failure: RageError | None = failure_of(error, request, timeout)
             if failure is None:
                 raise
         raise failure
@@ -136,10 +137,10 @@ class AsyncOwnClientEngine:
         except httpx.HTTPStatusError as raised:
             return _refused_by_a_hook(raised)
         try:
-            headers = _headers(response)
+            headers = headers_of(response)
             check_length(headers, max_bytes)
             assert isinstance(response.stream, httpx.AsyncByteStream)
-            body = await _acollect(response.stream, max_bytes)
+            body = await acollect(response.stream, max_bytes)
             _spoil_if_more_came(response)
         finally:
             await response.aclose()
