@@ -78,8 +78,9 @@ async def candidates(url: str, stack: AsyncExitStack) -> dict[str, Ask]:
     import httpx
 
     found = {"our default engine (httpx)": await ours(url, "httpx")}
+    if find_spec("httptools"):
+        found["our fast engine (httptools)"] = await ours(url, "httptools")
     if find_spec("pyreqwest"):
-        found["our fast engine (pyreqwest)"] = await ours(url, "pyreqwest")
         found["pyreqwest"] = await through_pyreqwest(url, stack)
     if find_spec("aiohttp"):
         found["aiohttp"] = await through_aiohttp(url, stack)

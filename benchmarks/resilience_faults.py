@@ -204,7 +204,7 @@ QUICK = ("status/404-json", "content/unknown-fields", "coding/gzip", "size/gzip-
 def rows(smoke: bool) -> list[Row]:
     """Everything that is measured over real HTTP."""
     found: list[Row] = []
-    for engine in ("httpx", "pyreqwest"):
+    for engine in ("httpx", "httptools"):
         cases = [FAULTS[name] for name in (QUICK if smoke else FAULTS)]
         found += catalogue(cases, engine)
         if not smoke:

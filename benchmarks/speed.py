@@ -20,7 +20,7 @@ import speed_path
 from _table import show, smoke_asked
 
 PARTS = (speed_calls, speed_path, speed_connections)
-PACKAGES = ("httpx", "httpcore", "pyreqwest", "langchain-core", "llama-index-core", "pydantic", "langchain-vectorize",
+PACKAGES = ("httpx", "httpcore", "httptools", "langchain-core", "llama-index-core", "pydantic", "langchain-vectorize",
             "llama-index-retrievers-vectorize", "vectorize-client")  # fmt: skip
 
 

@@ -18,7 +18,7 @@ import _answers
 from _contenders import Contender, Took, at_work
 from _table import Row, show, smoke_asked
 
-ENGINES = ("httpx", "pyreqwest")
+ENGINES = ("httpx", "httptools")
 
 
 class Entrant(NamedTuple):
@@ -95,7 +95,7 @@ def cheaper(measure: str, bar: float) -> Judge:
 def ainvoke(calls: int, rounds: int) -> list[Row]:
     """LangChain, 128 at once, on a server that answers at once."""
     entrants = [
-        Entrant("langchain ainvoke", "pyreqwest", calls, 128),
+        Entrant("langchain ainvoke", "httptools", calls, 128),
         Entrant("langchain ainvoke", "httpx", calls, 128),
         Entrant("langchain-vectorize ainvoke", "", calls, 128),
         Entrant("langchain-vectorize ainvoke, no debug", "", calls, 128),
@@ -114,7 +114,7 @@ def aretrieve(calls: int, rounds: int) -> list[Row]:
     name, theirs = "llama_index aretrieve", "llama-index-retrievers-vectorize aretrieve"
     slow = [
         Entrant(name, "httpx", calls, 128),
-        Entrant(name, "pyreqwest", calls, 128),
+        Entrant(name, "httptools", calls, 128),
         Entrant(theirs, "", max(4, calls // 80), 128),
     ]
     default, fast, existing = compared(slow, max(1, rounds // 2), delay=0.1)
@@ -123,7 +123,7 @@ def aretrieve(calls: int, rounds: int) -> list[Row]:
         faster("  with the fast engine", None)(fast, existing),
     ]
     quick = [
-        Entrant(name, "pyreqwest", calls, 128),
+        Entrant(name, "httptools", calls, 128),
         Entrant(name, "httpx", calls, 128),
         Entrant(theirs, "", calls, 128),
     ]
@@ -138,7 +138,7 @@ def aretrieve(calls: int, rounds: int) -> list[Row]:
 def invoke(calls: int, rounds: int) -> list[Row]:
     """LangChain, one call at a time, in processor time."""
     entrants = [
-        Entrant("langchain invoke", "pyreqwest", calls),
+        Entrant("langchain invoke", "httptools", calls),
         Entrant("langchain invoke", "httpx", calls),
         Entrant("langchain-vectorize invoke, no debug", "", calls),
     ]
@@ -153,7 +153,7 @@ def batch(calls: int, rounds: int) -> list[Row]:
     """One blocking batch, on a server that takes 20 ms."""
     entrants = [
         Entrant("langchain batch", "httpx", calls),
-        Entrant("langchain batch", "pyreqwest", calls),
+        Entrant("langchain batch", "httptools", calls),
         Entrant("langchain-vectorize batch", "", calls),
     ]
     default, fast, theirs = compared(entrants, rounds, delay=0.02)

@@ -16,13 +16,13 @@ import _answers
 from _table import Row, show, smoke_asked
 from speed_calls import Entrant, all_at_work
 
-ENGINES = ("httpx", "pyreqwest")
+ENGINES = ("httpx", "httptools")
 CANCELLED_TOGETHER = 100
 
 
 def thousand(rounds: int, at_once: int) -> list[Row]:
     """A thousand async calls of 100 ms at once, with default settings but for the size of the bulkhead."""
-    bars = {"httpx": 2.0, "pyreqwest": 0.8}
+    bars = {"httpx": 2.0, "httptools": 0.8}
     entrants = [Entrant("async client, bulkhead of 1,000", engine, at_once, at_once) for engine in ENGINES]
     with _answers.running(0.1) as url, all_at_work(entrants, url) as contenders:
         took = [[contender.run(at_once, at_once).wall for _ in range(rounds)] for contender in contenders]

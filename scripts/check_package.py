@@ -71,7 +71,7 @@ with VectorizeClient(base_url="local:handbook") as client:
     "fast": _ASK
     + """
     from rage_retrievers import VectorizeClient
-    with VectorizeClient(**where, engine="pyreqwest") as client:
+    with VectorizeClient(**where, engine="httptools") as client:
         assert len(client.retrieve("What?")) == 2
 """,
     "cache": _ASK

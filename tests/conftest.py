@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -42,8 +41,5 @@ def _clean_slate(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[No
 
 def _forget() -> None:
     shared_homes._homes.clear()
-    fast = sys.modules.get("rage_retrievers.engines.pyreqwest")
-    if fast is not None:
-        fast.kept.forget()  # ports come back from test to test
     secrets_in_use._values.clear()
     secrets_in_use._forms = ()

@@ -31,17 +31,17 @@ def _httpx() -> Engines:
     return Engines("httpx", HttpxEngine, AsyncHttpxEngine)
 
 
-def _pyreqwest() -> Engines:
+def _httptools() -> Engines:
     try:
-        from .pyreqwest import AsyncPyreqwestEngine, PyreqwestEngine
+        from .httptools import AsyncHttptoolsEngine, HttptoolsEngine
     except ImportError as missing:
         raise ConfigurationError(
-            'engine="pyreqwest" needs the extra `fast`: pip install "rage-retrievers[fast]"'
+            'engine="httptools" needs the extra `fast`: pip install "rage-retrievers[fast]"'
         ) from missing
-    return Engines("pyreqwest", PyreqwestEngine, AsyncPyreqwestEngine)
+    return Engines("httptools", HttptoolsEngine, AsyncHttptoolsEngine)
 
 
-ENGINES: dict[str, Callable[[], Engines]] = {"httpx": _httpx, "pyreqwest": _pyreqwest}
+ENGINES: dict[str, Callable[[], Engines]] = {"httpx": _httpx, "httptools": _httptools}
 """The engines that can be named in `engine=` and `RAGE_ENGINE`."""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 
 from .._flow import WireRequest, WireResponse
 from ..errors import (
@@ -141,6 +142,7 @@ def bare(error: BaseException | None) -> BaseException | None:
     return error
 
 
+@lru_cache(maxsize=256)
 def host_of(url: str) -> str:
     """The origin of a URL, for messages."""
     scheme, _, rest = url.partition("://")

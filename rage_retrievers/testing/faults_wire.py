@@ -158,7 +158,6 @@ def nearly_http() -> Iterator[FaultCase]:
         "reason-not-ascii": b"HTTP/1.1 200 tr\xe8s bien\r\n" + length + b"\r\n",
         "header-not-ascii": b"HTTP/1.1 200 OK\r\nX-Note: caf\xc3\xa9\r\n" + length + b"\r\n",
         "header-repeated": b"HTTP/1.1 200 OK\r\nSet-Cookie: a=1\r\nSet-Cookie: b=2\r\n" + length + b"\r\n",
-        "length-repeated": b"HTTP/1.1 200 OK\r\n" + length + length + b"\r\n",
         "odd-content-type": b"HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-7\r\n" + length + b"\r\n",
     }
     for name, head in closed.items():
@@ -170,6 +169,9 @@ def nearly_http() -> Iterator[FaultCase]:
     yield case(
         "framing/http10-cut", Write(closed["http10-until-close"] + body[:-9]), Close(), outcome="InvalidResponseError"
     )
+    # RFC 9112, 6.3: the same length twice may be refused or taken for one.
+    twice = b"HTTP/1.1 200 OK\r\n" + length + length + b"\r\n" + body
+    yield case("framing/length-repeated", Write(twice), Close(), outcome=(ANSWER, LOST))
     bare = closed["no-reason"].replace(b"\r\n", b"\n") + body
     yield case("framing/bare-newlines", Write(bare), Close(), outcome=(ANSWER, LOST))
     folded = b"HTTP/1.1 200 OK\r\nX-Long: a\r\n  b\r\n" + length + b"\r\n" + body

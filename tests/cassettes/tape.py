@@ -15,7 +15,7 @@ from vcr.persisters.filesystem import CassetteNotFoundError
 from vcr.record_mode import RecordMode
 from vcr.serialize import deserialize, serialize
 
-from rage_retrievers.engines import pyreqwest
+from rage_retrievers.engines import httptools
 from rage_retrievers.observability.events import AttemptStarted, Event
 
 from .scrub import Scrubber
@@ -131,12 +131,15 @@ class _Blocks:
 
 @contextmanager
 def _known_transports_only() -> Iterator[None]:
-    """The fast engine is written in Rust, where no cassette can look; so it may not be used."""
+    """No cassette looks beneath the fast engine; so it may not be used."""
 
     def refuse(*_: object) -> NoReturn:
-        raise UntapedError("The engine 'pyreqwest' cannot be recorded or replayed; use engine='httpx'.")
+        raise UntapedError("The engine 'httptools' cannot be recorded or replayed; use engine='httpx'.")
 
-    with patch.object(pyreqwest._OneAProcess, "get", refuse):
+    with (
+        patch.object(httptools.HttptoolsEngine, "send", refuse),
+        patch.object(httptools.AsyncHttptoolsEngine, "send", refuse),
+    ):
         yield
 
 

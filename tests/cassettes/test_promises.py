@@ -149,8 +149,8 @@ def test_the_fast_engine_fails_under_a_cassette(mode: str, world: str, tmp_path:
     ask = blocking if world == "blocking" else asynchronous
     with FaultServer(answer()) as server:
         with tapes[mode]() as tape:
-            options = settings(PLAIN, tape, base_url=server.url, engine="pyreqwest")
-            with pytest.raises(UntapedError, match="pyreqwest"):
+            options = settings(PLAIN, tape, base_url=server.url, engine="httptools")
+            with pytest.raises(UntapedError, match="httptools"):
                 ask(PLAIN, options)
             tape.sent = 0
         assert server.requests == []

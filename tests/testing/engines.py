@@ -81,3 +81,5 @@ WORLDS = {
     for name in NAMES
     for world, open_engine in (("blocking", blocking), ("async", asynchronous))
 }
+OURS = sorted(name for name in WORLDS if not name.startswith("own-"))
+"""The engines that are named, without the caller's own clients."""

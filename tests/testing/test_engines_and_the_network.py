@@ -15,27 +15,19 @@ from typing import Any
 import pytest
 import trustme
 
-from rage_retrievers.engines import _network, _proxy, engines_named, pyreqwest
-from rage_retrievers.engines._lanes import Lanes
-from rage_retrievers.engines.httpx import KEEPALIVE_SECONDS
+from rage_retrievers.engines import _network, _proxy, engines_named
+from rage_retrievers.engines._lanes import KEEPALIVE_SECONDS, Lanes
 from rage_retrievers.errors import ConnectionFailedError, DeadlineExceededError
 from rage_retrievers.testing import Close, Fault, FaultServer, answer
-from testing.engines import TOKEN, WORLDS, Ask, operation
+from testing.engines import OURS, TOKEN, WORLDS, Ask, operation
 from testing.tls import server_context, trusting
 
 GRACE = 0.25
 ONE_CALL_A_CONNECTION = Fault((*answer().steps, Close()))
-DEFAULT = sorted(name for name in WORLDS if name.startswith("httpx"))
 
 
-@pytest.fixture(params=sorted(name for name in WORLDS if not name.startswith("own")))
+@pytest.fixture(params=OURS)
 def ask(request: pytest.FixtureRequest) -> Iterator[Ask]:
-    with WORLDS[request.param]() as one:
-        yield one
-
-
-@pytest.fixture(params=DEFAULT)
-def default(request: pytest.FixtureRequest) -> Iterator[Ask]:
     with WORLDS[request.param]() as one:
         yield one
 
@@ -61,19 +53,19 @@ def resolver(monkeypatch: pytest.MonkeyPatch) -> Resolver:
     return counted
 
 
-def test_an_address_is_kept_for_the_next_connections(default: Ask, resolver: Resolver) -> None:
+def test_an_address_is_kept_for_the_next_connections(ask: Ask, resolver: Resolver) -> None:
     """Three connections ask the resolver once."""
     with FaultServer(ONE_CALL_A_CONNECTION) as server:
         for _ in range(3):
-            default(f"http://kept.localhost:{server.port}/v1")
+            ask(f"http://kept.localhost:{server.port}/v1")
         assert (server.connections, resolver.asked) == (3, 1)
 
 
-def test_an_address_that_does_not_answer_any_more_is_looked_up_again(default: Ask, resolver: Resolver) -> None:
+def test_an_address_that_does_not_answer_any_more_is_looked_up_again(ask: Ask, resolver: Resolver) -> None:
     """A failover by DNS is followed at once, not after ten seconds."""
     with FaultServer(answer()) as server:
         _network.addresses.reached("moved.localhost", server.port, ("127.0.0.2", server.port))
-        assert len(default(f"http://moved.localhost:{server.port}/v1").documents) == 5
+        assert len(ask(f"http://moved.localhost:{server.port}/v1").documents) == 5
         assert resolver.asked == 1
 
 
@@ -83,24 +75,26 @@ def test_addresses_are_forgotten_after_a_while() -> None:
     known = _network.Addresses(lambda: seconds[0])
     known.reached("a.example", 443, ("192.0.2.1", 443))
     assert known.known("a.example", 443) == "192.0.2.1"
+    seconds[0] = _network.ADDRESS_SECONDS / 2
+    known.reached("a.example", 443, ("192.0.2.1", 443))  # another connection there asked nobody
     seconds[0] = _network.ADDRESS_SECONDS
     assert known.known("a.example", 443) is None
 
 
-def test_a_resolver_that_is_silent_costs_the_deadline(default: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_resolver_that_is_silent_costs_the_deadline(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
     """Looking a name up is part of the call, in blocking code too."""
     answered = threading.Event()
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: answered.wait(5) and [])
     try:
         started = time.monotonic()
         with pytest.raises(DeadlineExceededError):
-            default("http://silent.localhost:9/v1", 0.2)
+            ask("http://silent.localhost:9/v1", 0.2)
         assert time.monotonic() - started <= 0.2 + GRACE
     finally:
         answered.set()
 
 
-def test_a_name_that_is_not_known_is_a_failed_connection(default: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_name_that_is_not_known_is_a_failed_connection(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
     """And the error says why."""
 
     def unknown(*_: Any, **__: Any) -> Any:
@@ -108,7 +102,7 @@ def test_a_name_that_is_not_known_is_a_failed_connection(default: Ask, monkeypat
 
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
     with pytest.raises(ConnectionFailedError, match="Name or service not known"):
-        default("http://unknown.localhost:9/v1")
+        ask("http://unknown.localhost:9/v1")
 
 
 # Proxies
@@ -237,10 +231,11 @@ def test_a_burst_leaves_no_idle_connections_behind() -> None:
     assert [lane for lane in closed if lane is not None] == burst[:9]
 
 
-@pytest.mark.parametrize("world", DEFAULT)
+@pytest.mark.parametrize("world", OURS)
 def test_two_thousand_calls_fifty_at_once_open_fifty_connections(world: str) -> None:
     """Keep-alive holds above twenty connections."""
-    engines = engines_named("httpx")
+    name, _, kind = world.partition("-")
+    engines = engines_named(name)
 
     def blocking(url: str) -> None:
         engine, retrieve = engines.blocking(), operation(url)
@@ -260,28 +255,9 @@ def test_two_thousand_calls_fifty_at_once_open_fifty_connections(world: str) -> 
         await engine.aclose()
 
     with FaultServer(answer()) as server:
-        if world == "httpx-blocking":
+        if kind == "blocking":
             blocking(server.url)
         else:
             asyncio.run(together(server.url))
         assert server.connections <= 50
         assert server.wait_until_idle()
-
-
-def test_only_as_many_requests_as_connections_were_kept_may_be_sent_twice() -> None:
-    """Five answers one after the other keep one connection, so one request of the next burst may have met its end."""
-    kept = pyreqwest._Kept()
-    for _ in range(5):
-        kept.begin("a")
-        kept.end("a")
-    assert [kept.begin("a") for _ in range(3)] == [True, False, False]
-    assert not kept.begin("b")
-
-
-def test_a_connection_that_was_idle_for_too_long_was_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    """After half a minute the library has closed it."""
-    kept = pyreqwest._Kept()
-    kept.end("a")
-    later = time.monotonic() + KEEPALIVE_SECONDS
-    monkeypatch.setattr(time, "monotonic", lambda: later)
-    assert not kept.begin("a")

@@ -10,16 +10,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import hypercorn.asyncio
 import hypercorn.config
 import pytest
 import trustme
 
-from rage_retrievers.engines import engines_named
+from rage_retrievers.engines._network import tls_context
+from rage_retrievers.engines.own_client import AsyncOwnClientEngine
 from rage_retrievers.errors import ConnectionFailedError, DeadlineExceededError, RageError
 from rage_retrievers.testing import FAULTS, Close, Fault, FaultCase, FaultServer, Hang, Reset, answer
 from rage_retrievers.testing.faults import answer_body
-from testing.engines import TOKEN, WORLDS, Ask, operation
+from testing.engines import OURS, TOKEN, WORLDS, Ask, operation
 from testing.tls import server_context, trusting
 
 GRACE = 0.25
@@ -38,7 +40,7 @@ def _trusted(authority: trustme.CA, tmp_path: Path, monkeypatch: pytest.MonkeyPa
         yield
 
 
-@pytest.fixture(params=sorted(name for name in WORLDS if not name.startswith("own")))
+@pytest.fixture(params=OURS)
 def ask(request: pytest.FixtureRequest) -> Iterator[Ask]:
     with WORLDS[request.param]() as one:
         yield one
@@ -137,18 +139,20 @@ def _speaking_http2(authority: trustme.CA) -> Any:
     return context
 
 
-def test_the_fast_engine_speaks_http2_over_one_connection(authority: trustme.CA) -> None:
+def test_the_callers_own_client_may_speak_http2_over_one_connection(authority: trustme.CA) -> None:
     """Fifty calls at once share a connection, each with its own answer and the token."""
 
     async def main(url: str) -> list[int]:
-        engine = engines_named("pyreqwest").asyncio()
+        client = httpx.AsyncClient(verify=tls_context(), http2=True)
+        engine = AsyncOwnClientEngine(client)
         retrieve = operation(url)
 
         async def one() -> int:
             return len(retrieve.read(await engine.send(retrieve.build(TOKEN), 5.0, 1_000_000)).documents)
 
-        first = await one()
-        return [first, *await asyncio.gather(*(one() for _ in range(50)))]
+        async with client:
+            first = await one()
+            return [first, *await asyncio.gather(*(one() for _ in range(50)))]
 
     with http2_server(authority) as (url, scopes):
         assert asyncio.run(main(url)) == [5] * 51
@@ -156,8 +160,9 @@ def test_the_fast_engine_speaks_http2_over_one_connection(authority: trustme.CA)
         assert len({scope["client"] for scope in scopes}) == 1
 
 
-def test_the_default_engine_keeps_to_http_1(authority: trustme.CA) -> None:
+@pytest.mark.parametrize("world", OURS)
+def test_our_engines_keep_to_http_1(world: str, authority: trustme.CA) -> None:
     """A server that offers both is spoken to in HTTP/1.1."""
-    with http2_server(authority) as (url, scopes), WORLDS["httpx-blocking"]() as ask:
+    with http2_server(authority) as (url, scopes), WORLDS[world]() as ask:
         assert len(ask(url).documents) == 5
         assert [scope["http_version"] for scope in scopes] == ["1.1"]

@@ -18,7 +18,6 @@ MOST = 64 * 1024 * 1024
 # What the allocator keeps from one answer to the next passes the bar there, by a few MiB and not in every run.
 KEPT = {
     "own-blocking": "its short-lived threads keep 69 MiB",
-    "pyreqwest-async": "reqwest and Python keep 60 to 68 MiB",
 }
 OVER_THE_BAR = [
     pytest.param(world, marks=pytest.mark.xfail(reason=reason, strict=False)) for world, reason in KEPT.items()

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from rage_retrievers.engines import _network, _proxy, pyreqwest
+from rage_retrievers.engines import _network, _proxy
 
 
 def server_context(authority: trustme.CA, name: str = "localhost") -> ssl.SSLContext:
@@ -35,5 +35,3 @@ def _forget() -> None:
     _network._made_tls_context.cache_clear()
     _network.sessions.forget()
     _proxy.proxy_for.cache_clear()
-    pyreqwest._blocking.forget()
-    pyreqwest._asyncio.forget()

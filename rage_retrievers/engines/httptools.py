@@ -1,0 +1,250 @@
+"""The fast engine (extra `fast`): HTTP/1.1 over plain sockets and asyncio's own transports, parsed by llhttp.
+
+It does what one JSON request and its answer need and no more. A request that the environment sends through a proxy goes
+by way of httpx.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import suppress
+
+import httpcore
+
+from .._flow import WireRequest, WireResponse
+from .._world import race_decided
+from ._answer import host_of
+from ._asyncio_network import abandon, connected, secured
+from ._exchange import asend, send
+from ._http1 import Reader, parsed, written
+from ._lanes import KEEPALIVE_SECONDS, Lanes, LoopLanes
+from ._network import DeadlineBackend, Limit, is_readable, sessions, tls_context
+from ._proxy import proxy_for
+from .httpx import AsyncHttpxEngine, HttpxEngine
+
+_READ_SIZE = 64 * 1024
+_BUFFER_SIZE = 16 * 1024
+
+
+class _Lane:
+    """What the lanes of both worlds know: where they go, what comes back, and since when they are idle."""
+
+    def __init__(self, origin: str) -> None:
+        url = parsed(origin)
+        self.secure = url.scheme == "https"
+        self.host = url.raw_host.decode("ascii")
+        self.port = url.port or (443 if self.secure else 80)
+        self.reader = Reader()
+        self._idle_since = 0.0
+
+    def response(self, request: WireRequest) -> WireResponse:
+        """The answer that was read; from now on the lane is idle."""
+        self._idle_since = time.monotonic()
+        return self.reader.response(request)
+
+    def idle_too_long(self) -> bool:
+        """Whether no call has used it for as long as idle connections are kept."""
+        return time.monotonic() - self._idle_since > KEEPALIVE_SECONDS
+
+    def reusable(self) -> bool:
+        """Whether the next call may use it."""
+        return self.reader.reusable
+
+    def found_dead(self, error: BaseException) -> bool:
+        """Whether the connection had ended before anything of an answer came."""
+        late = isinstance(error, httpcore.TimeoutException | TimeoutError)
+        return not self.reader.begun and isinstance(error, Exception) and not late
+
+
+class _BlockingLane(_Lane):
+    def __init__(self, origin: str) -> None:
+        super().__init__(origin)
+        self._limit = Limit()
+        self._backend = DeadlineBackend(self._limit)
+        self._stream: httpcore.NetworkStream | None = None
+
+    def _opened(self) -> httpcore.NetworkStream:
+        stream = self._backend.connect_tcp(self.host, self.port)
+        return stream.start_tls(tls_context(), self.host) if self.secure else stream
+
+    def exchange(self, request: WireRequest, deadline: float, max_bytes: int) -> WireResponse:
+        """One request, one whole answer."""
+        fresh, data = self._stream is None, written(request)
+        self._limit.deadline, self._limit.lost = deadline, race_decided.get()
+        stream = self._stream = self._stream or self._opened()
+        self.reader.expect(max_bytes)
+        with suppress(httpcore.WriteError):  # a server that takes no more may have said why
+            stream.write(data)
+        while not self.reader.done:
+            received = stream.read(_READ_SIZE)
+            if received:
+                self.reader.feed(received)
+            else:
+                self.reader.end()
+        if fresh and self.secure:
+            sessions.remember(stream.get_extra_info("ssl_object"))
+        return self.response(request)
+
+    def ended(self) -> bool:
+        """Whether the server has closed the connection, or it was idle for too long."""
+        return self.idle_too_long() or self._stream is None or bool(self._stream.get_extra_info("is_readable"))
+
+    def close(self) -> None:
+        """Close the connection, whatever state it is in."""
+        if self._stream is not None:
+            self._stream.close()
+        self._backend.close()
+
+
+_BLOCKING_LANES: Lanes[_BlockingLane] = Lanes(_BlockingLane, KEEPALIVE_SECONDS)
+
+
+class HttptoolsEngine:
+    """Blocking requests over the process's lanes."""
+
+    name = "httptools"
+
+    def send(self, request: WireRequest, timeout: float, max_bytes: int) -> WireResponse:
+        """One request, one whole answer."""
+        if proxy_for(host_of(request.url)) is not None:
+            return HttpxEngine().send(request, timeout, max_bytes)
+        return send(_BLOCKING_LANES, request, timeout, max_bytes)
+
+    def close(self) -> None:
+        """Close the idle connections."""
+        for lane in _BLOCKING_LANES.drain():
+            lane.close()
+
+
+class _AsyncLane(_Lane, asyncio.BufferedProtocol):
+    """One connection of one event loop. What comes in is parsed at once, so nothing has to be paused."""
+
+    def __init__(self, origin: str) -> None:
+        super().__init__(origin)
+        self._transport: asyncio.Transport | None = None
+        self._waiter: asyncio.Future[bool] | None = None
+        self._buffer = memoryview(bytearray(_BUFFER_SIZE))
+        self._alarm: asyncio.TimerHandle | None = None
+        self._deadline = 0.0  # by the loop's clock
+        self._closed = False
+        self._error: Exception | None = None
+
+    async def _open(self) -> asyncio.Transport:
+        await connected(lambda: self, self.host, self.port)
+        assert self._transport is not None  # connection_made has been called
+        if self.secure:
+            self._transport = await secured(self._transport, self, tls_context(), self.host)
+        return self._transport
+
+    async def exchange(self, request: WireRequest, deadline: float, max_bytes: int) -> WireResponse:
+        """One request, one whole answer."""
+        data = written(request)
+        transport, fresh = self._transport, self._transport is None
+        if transport is None:
+            async with asyncio.timeout(deadline - time.monotonic()):
+                transport = await self._open()
+        self.reader.expect(max_bytes)
+        loop = asyncio.get_running_loop()
+        self._waiter = loop.create_future()
+        self._set_alarm(loop, loop.time() + deadline - time.monotonic())
+        try:
+            transport.write(data)
+            in_time = await self._waiter
+        finally:
+            self._waiter = None
+        if not in_time:
+            raise TimeoutError
+        if self._error is not None and not self.reader.done:
+            raise self._error
+        if fresh and self.secure:
+            sessions.remember(transport.get_extra_info("ssl_object"))
+        return self.response(request)
+
+    def _set_alarm(self, loop: asyncio.AbstractEventLoop, deadline: float) -> None:
+        # A call in time leaves its alarm to the next one: timers cost more than all else that a lane does.
+        self._deadline = deadline
+        if self._alarm is None or self._alarm.when() > deadline:
+            self._stop_alarm()
+            self._alarm = loop.call_at(deadline, self._ring, loop)
+
+    def _ring(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._alarm = None
+        if self._waiter is not None:
+            if loop.time() < self._deadline:
+                self._set_alarm(loop, self._deadline)
+            else:
+                self._wake(False)
+
+    def _stop_alarm(self) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+
+    def _wake(self, in_time: bool) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(in_time)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        if self._waiter is None:  # nobody asked
+            self._closed = True
+            return
+        self.reader.feed(self._buffer[:nbytes])
+        if self.reader.done:
+            self._wake(True)
+
+    def eof_received(self) -> bool:
+        self._closed = True
+        if self._waiter is not None:
+            self.reader.end()
+            self._wake(True)
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._closed, self._error = True, exc
+        if exc is None and self._waiter is not None:
+            self.reader.end()
+        self._wake(True)
+
+    def ended(self) -> bool:
+        """Whether the server has closed the connection, or it was idle for too long."""
+        if self._closed or self._transport is None or self.idle_too_long():
+            return True
+        return is_readable(self._transport.get_extra_info("socket"))
+
+    async def aclose(self) -> None:
+        """Close the connection, whatever state it is in."""
+        self._stop_alarm()
+        if self._transport is not None:
+            self._transport.abort()
+
+    def abandon(self) -> None:
+        """Close the socket alone: the loop that the connection belongs to has ended."""
+        abandon(self._transport)
+
+
+_ASYNC_LANES: LoopLanes[_AsyncLane] = LoopLanes(_AsyncLane, KEEPALIVE_SECONDS)
+
+
+class AsyncHttptoolsEngine:
+    """Async requests over the running loop's lanes."""
+
+    name = "httptools"
+
+    async def send(self, request: WireRequest, timeout: float, max_bytes: int) -> WireResponse:
+        """One request, one whole answer."""
+        if proxy_for(host_of(request.url)) is not None:
+            return await AsyncHttpxEngine().send(request, timeout, max_bytes)
+        return await asend(_ASYNC_LANES.here(), request, timeout, max_bytes)
+
+    async def aclose(self) -> None:
+        """Close the idle connections of the running loop."""
+        for lane in _ASYNC_LANES.here().drain():
+            await lane.aclose()
