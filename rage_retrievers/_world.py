@@ -10,6 +10,7 @@ import time
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Any, Protocol
 
+from ._aside import aside
 from ._flow import Ask, Effect, Flow, Race, Send, Sleep, Wait, WireRequest, WireResponse, adrive, drive
 
 
@@ -112,17 +113,13 @@ class _Runner(_RealClock):
 
 def _beside(flow: Flow[Any], runner: _Runner) -> Future[Any]:
     """Run the flow in a thread that does not keep the process from ending, as a pool's would."""
-    end: Future[Any] = Future()
 
-    def run() -> None:
+    def run() -> Any:
         race_decided.set(runner.decided)
-        try:
-            end.set_result(drive(flow, runner))
-        except BaseException as error:
-            end.set_exception(error)
+        return drive(flow, runner)
 
-    threading.Thread(target=contextvars.copy_context().run, args=(run,), name="rage-hedge", daemon=True).start()
-    return end
+    context = contextvars.copy_context()
+    return aside(lambda: context.run(run))
 
 
 def _winner(runners: list[Future[Any]], next_done: Any) -> tuple[int, Any]:

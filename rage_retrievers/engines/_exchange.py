@@ -60,6 +60,9 @@ def send(lanes: Lanes[_L], request: WireRequest, timeout: float, max_bytes: int)
     if kept and lane.ended():
         lane.close()
         lane, kept = lanes.open(origin), False
+    if not kept:
+        for old in lanes.expired():
+            old.close()
     while True:
         try:
             response = lane.exchange(request, deadline, max_bytes)
@@ -87,6 +90,9 @@ async def asend(lanes: Lanes[_A], request: WireRequest, timeout: float, max_byte
     if kept and lane.ended():
         await discard(lane)
         lane, kept = lanes.open(origin), False
+    if not kept:
+        for old in lanes.expired():
+            await discard(old)
     while True:
         try:
             response = await lane.exchange(request, deadline, max_bytes)

@@ -13,6 +13,7 @@ import time
 import weakref
 from collections import defaultdict, deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Generic, Protocol, TypeVar
 
 KEEPALIVE_SECONDS = 30.0
@@ -55,6 +56,15 @@ class Lanes(Generic[L]):
             return idle.popleft()[0] if now - idle[0][1] > self._keep else None
         except IndexError:  # another thread took the last one
             return None
+
+    def expired(self) -> list[L]:
+        """Take out every lane that nobody has used for too long, also of origins that are not asked any more."""
+        lanes: list[L] = []
+        for idle in list(self._idle.values()):
+            with suppress(IndexError):  # empty, or another thread took the last one
+                while self._clock() - idle[0][1] > self._keep:
+                    lanes.append(idle.popleft()[0])
+        return lanes
 
     def drain(self) -> list[L]:
         """Take out every idle lane, to be closed."""

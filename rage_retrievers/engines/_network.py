@@ -12,13 +12,14 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future
 from functools import cache
 from ipaddress import ip_address
 from typing import Any
 
 import httpcore
 import httpx
+
+from .._aside import aside
 
 ADDRESS_SECONDS = 10.0
 """How long an address that answered stands for its name; short, so that a failover by DNS is followed."""
@@ -120,15 +121,7 @@ def _is_address(host: str) -> bool:
 
 def _resolved(host: str, port: int, timeout: float) -> list[str]:
     """The name's addresses; raises httpcore's connect errors. The resolver cannot be interrupted, so it runs aside."""
-    found: Future[list[Any]] = Future()
-
-    def look_up() -> None:
-        try:
-            found.set_result(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
-        except BaseException as error:
-            found.set_exception(error)
-
-    threading.Thread(target=look_up, name="rage-resolver", daemon=True).start()
+    found = aside(lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
     try:
         return list(dict.fromkeys(str(entry[4][0]) for entry in found.result(timeout)))
     except TimeoutError:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import threading
 import time
 from collections.abc import Iterable, Iterator
+from concurrent.futures import wait
 from typing import Any
 
 import httpx
 
+from .._aside import aside
 from .._flow import WireRequest, WireResponse
 from ..errors import ConfigurationError, RageError
 from ._answer import answer, check_length, collect, deadline_passed
@@ -33,27 +34,14 @@ class OwnClientEngine:
     def send(self, request: WireRequest, timeout: float, max_bytes: int) -> WireResponse:
         """One request, one whole answer."""
         _check_open(self._client)
-        outcome: list[Any] = []
-        done = threading.Event()
-
-        def run() -> None:
-            try:
-                outcome.append(self._perform(request, timeout, max_bytes))
-            except BaseException as error:
-                outcome.append(error)
-            done.set()
-
         context = contextvars.copy_context()
-        threading.Thread(target=context.run, args=(run,), name="rage-own-client", daemon=True).start()
-        if not done.wait(timeout + 0.05):
+        outcome = aside(lambda: context.run(self._perform, request, timeout, max_bytes))
+        if not wait([outcome], timeout + 0.05).done:
             raise deadline_passed(request, timeout)
-        (value,) = outcome
-        if not isinstance(value, BaseException):
-            return value  # type: ignore[no-any-return]  # a list that holds an answer or an error
-        failure = failure_of(value, request, timeout)
-        if failure is None:
-            raise value
-        raise failure
+        error = outcome.exception()
+        if error is None:
+            return outcome.result()
+        raise failure_of(error, request, timeout) or error
 
     def _perform(self, request: WireRequest, timeout: float, max_bytes: int) -> WireResponse:
         deadline = time.monotonic() + timeout

@@ -110,7 +110,13 @@ class LocalServer:
         app = asgi_app(service, hosts=is_loopback if is_loopback(host) else None, routes=routes)
         self._server = uvicorn.Server(
             uvicorn.Config(
-                app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=1, ws="none"
+                app,
+                http="h11",  # and not httptools wherever that is installed: it answers other requests with 400
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                timeout_graceful_shutdown=1,
             )
         )
         self._started = threading.Event()

@@ -13,7 +13,7 @@ import rage_retrievers
 ROOT = Path(rage_retrievers.__file__).parent
 PACKAGE = "rage_retrievers"
 
-CORE = {"errors", "models", "_flow", "_json", "_lazy", "_mold", "_weight", "_version"}
+CORE = {"_aside", "errors", "models", "_flow", "_json", "_lazy", "_mold", "_weight", "_version"}
 EVENTS = {"observability.events"}
 LAZY = {"observability.redaction"}
 LIGHT = {"observability.correlation", "observability.secrets"}
@@ -23,6 +23,7 @@ BELOW_FACES = BELOW_CLIENT | CLIENT | {"_face", "filters", "scope", "context", "
 
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
+    "_aside": set(),
     "_flow": set(),
     "_version": set(),
     "_json": {"errors"},
@@ -33,7 +34,7 @@ ALLOWED: dict[str, set[str]] = {
     "_html": set(),
     "tokens": {"errors"},
     "_endpoint": CORE,
-    "_world": {"_flow"},
+    "_world": {"_aside", "_flow"},
     "observability": CORE | EVENTS | {"observability", "scope", "settings"},
     "resilience": CORE | EVENTS | {"resilience"},
     # The embedded engine is the one door to `local`.

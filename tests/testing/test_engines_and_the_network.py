@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import trustme
 
-from rage_retrievers.engines import _network, _proxy, engines_named
+from rage_retrievers.engines import _lanes, _network, _proxy, engines_named
 from rage_retrievers.engines._lanes import KEEPALIVE_SECONDS, Lanes
 from rage_retrievers.errors import ConnectionFailedError, DeadlineExceededError
 from rage_retrievers.testing import Close, Fault, FaultServer, answer
@@ -229,6 +229,18 @@ def test_a_burst_leaves_no_idle_connections_behind() -> None:
         assert kept
         closed.append(lanes.give_back("a", lane))
     assert [lane for lane in closed if lane is not None] == burst[:9]
+
+
+@pytest.mark.parametrize("world", OURS)
+def test_a_new_connection_ends_those_idle_at_other_origins(world: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An origin that is not asked any more keeps no connection for good."""
+    with WORLDS[world]() as ask, FaultServer(answer()) as left, FaultServer(answer()) as server:
+        ask(left.url)
+        later = time.monotonic() + KEEPALIVE_SECONDS + 1
+        for lanes in list(_lanes._every):
+            monkeypatch.setattr(lanes, "_clock", lambda: later)
+        ask(server.url)
+        assert left.wait_until_idle()
 
 
 @pytest.mark.parametrize("world", OURS)

@@ -15,16 +15,7 @@ from testing.engines import WORLDS
 MOST = 64 * 1024 * 1024
 
 
-# What the allocator keeps from one answer to the next passes the bar there, by a few MiB and not in every run.
-KEPT = {
-    "own-blocking": "its short-lived threads keep 69 MiB",
-}
-OVER_THE_BAR = [
-    pytest.param(world, marks=pytest.mark.xfail(reason=reason, strict=False)) for world, reason in KEPT.items()
-]
-
-
-@pytest.mark.parametrize("world", [*sorted(set(WORLDS) - set(KEPT)), *OVER_THE_BAR])
+@pytest.mark.parametrize("world", sorted(WORLDS))
 def test_an_oversized_answer_takes_less_than_64_mib(world: str) -> None:
     """300 MB bodies, bombs, endless heads, millions of tiny values, one after the other, at the usual 16 MiB."""
     cases = [case for case in FAULTS.values() if case.group == "size"]
