@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from functools import partial
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from .faults import Close, Drip, Fault, Flood, Hang, ReceivedRequest, Reset, Script, Step, Wait, Write
 
@@ -135,8 +135,10 @@ class FaultServer:
         ]
         started.set_result(None)
         await self._stop.wait()
+        await _all_tasks_begun()
         for server in servers:
             server.close()
+        await asyncio.sleep(0)  # the last that was accepted becomes a connection
         while self._live:
             for connection in list(self._live):
                 connection.abort()
@@ -179,6 +181,17 @@ class FaultServer:
     def _next_fault(self) -> Fault:
         fault_of, first = self._script
         return fault_of(self._asked - first)
+
+
+async def _all_tasks_begun() -> None:
+    """Wait until every accepted socket has its transport: asyncio forgets it open if the server is closed before."""
+    begun: set[asyncio.Task[Any]] = set()
+    for _ in range(100):  # clients that connect without a pause do not keep the server
+        tasks = asyncio.all_tasks()
+        if tasks <= begun:
+            return
+        begun = tasks
+        await asyncio.sleep(0)
 
 
 def _by_index(script: Script) -> Callable[[int], Fault]:

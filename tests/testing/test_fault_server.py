@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
 import subprocess
 import sys
-import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -204,28 +203,44 @@ def test_an_empty_script_is_refused() -> None:
         FaultServer([])
 
 
+def asking(server: FaultServer, clients: int) -> list[socket.socket]:
+    """Connections that have asked; the server may not have accepted them yet."""
+    connections = [socket.create_connection(("127.0.0.1", server.port), 1.0) for _ in range(clients)]
+    for connection in connections:
+        connection.sendall(raw.written())
+    return connections
+
+
+def see_it_end(connection: socket.socket) -> None:
+    """Reads to the end of the connection; TimeoutError if the server has left it open for a second."""
+    with connection, suppress(ConnectionResetError):
+        while connection.recv(65_536):
+            pass
+
+
 def test_leaving_the_block_ends_everything_at_once() -> None:
-    """Silent, dripping and flooding connections end within a second; no thread and no descriptor is left."""
+    """Silent, dripping, flooding and idle connections end within a second, and so do the thread and its loop."""
     faults = [Fault((Hang(),)), Fault((Drip(b"a" * 10_000),)), FLOOD, delay(60, answer())]
-    threads, descriptors = threading.active_count(), len(os.listdir("/dev/fd"))
-    clients: list[socket.socket] = []
     with FaultServer(faults * 5) as server:
-        port = server.port
-        for _ in range(20):
-            client = socket.create_connection(("127.0.0.1", port))
-            client.sendall(raw.written())
-            clients.append(client)
-        idle = socket.create_connection(("127.0.0.1", port))
+        clients = [*asking(server, 20), socket.create_connection(("127.0.0.1", server.port), 1.0)]
         clients[2].recv(1)
         leaving = time.monotonic()
     assert time.monotonic() - leaving < 1.0
-    for client in [*clients, idle]:
-        client.close()
-    # Fewer is none of this test's doing: what earlier ones left may end meanwhile.
-    assert threading.active_count() <= threads
-    assert len(os.listdir("/dev/fd")) <= descriptors
+    assert not server._thread.is_alive()
+    assert server._loop.is_closed()
+    for client in clients:
+        see_it_end(client)
     with pytest.raises(ConnectionRefusedError):
-        socket.create_connection(("127.0.0.1", port))
+        socket.create_connection(("127.0.0.1", server.port))
+
+
+def test_leaving_the_block_ends_what_was_just_accepted() -> None:
+    """A connection that comes while the block is left is no exception."""
+    for _ in range(10):
+        with FaultServer(Fault((Hang(),))) as server:
+            clients = asking(server, 20)
+        for client in clients:
+            see_it_end(client)
 
 
 def test_a_refused_url_refuses() -> None:
