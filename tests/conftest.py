@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from blockbuster import blockbuster_ctx
 from hypothesis import settings
 
+from rage_retrievers.engines import _lanes
 from rage_retrievers.observability.secrets import secrets_in_use
 from rage_retrievers.resilience.pipeline import shared_homes
 
@@ -26,20 +28,37 @@ def nothing_blocks() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session")
+def _desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cwd")
+
+
 @pytest.fixture(autouse=True)
-def _clean_slate(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+def _clean_slate(monkeypatch: pytest.MonkeyPatch, _desk: Path) -> Iterator[None]:
     for name in os.environ:
         if name.startswith(("VECTORIZE_", "RAGE_")) and name not in {"RAGE_TEST_IR", "RAGE_CACHE_DIR"}:
             monkeypatch.delenv(name)
-    # A .env of the working directory is read, so tests work in an empty one.
-    (tmp_path / "cwd").mkdir()
-    monkeypatch.chdir(tmp_path / "cwd")
+    # A .env of the working directory is read, so tests work in an empty one; making one for each took a tenth of all.
+    monkeypatch.chdir(_desk)
     _forget()
     yield
     _forget()
+    if os.listdir(_desk):
+        shutil.rmtree(_desk)
+        _desk.mkdir()
 
 
 def _forget() -> None:
     shared_homes._homes.clear()
+    _close_lanes()
     secrets_in_use._values.clear()
     secrets_in_use._forms = ()
+
+
+def _close_lanes() -> None:
+    """An engine's idle connections live as long as the process, so those of thousands of servers would add up."""
+    for lanes in list(_lanes._every):
+        for lane in lanes.drain():
+            close = getattr(lane, "close", None) or getattr(lane, "abandon", None)
+            if close is not None:
+                close()

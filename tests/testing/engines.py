@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 from typing import Protocol
 
 import httpx
@@ -61,12 +61,26 @@ def asynchronous(name: str) -> Iterator[Ask]:
             runner.run(engine.aclose())
 
 
+class _OwnClosed(OwnClientEngine):
+    """Closes the client, as its owner would."""
+
+    def close(self) -> None:
+        self._client.close()
+
+
+class _AsyncOwnClosed(AsyncOwnClientEngine):
+    """Closes the client, as its owner would."""
+
+    async def aclose(self) -> None:
+        await self._client.aclose()
+
+
 def own_engines() -> Engines:
-    """The engines of the caller's own httpx clients; they are closed when the test's process ends."""
+    """The engines of the caller's own httpx clients, one for each world."""
     return Engines(
         "own",
-        lambda: OwnClientEngine(httpx.Client(verify=tls_context())),
-        lambda: AsyncOwnClientEngine(httpx.AsyncClient(verify=tls_context())),
+        cache(lambda: _OwnClosed(httpx.Client(verify=tls_context()))),
+        cache(lambda: _AsyncOwnClosed(httpx.AsyncClient(verify=tls_context()))),
     )
 
 
