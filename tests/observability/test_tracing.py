@@ -179,7 +179,11 @@ def test_requests_can_be_left_to_the_http_librarys_instrumentation(traced: Trace
     assert [span.name for span in traced.spans()] == ["retrieval aip-1"]
 
 
-@pytest.mark.parametrize("key", [otel_context._SUPPRESS_INSTRUMENTATION_KEY, "suppress_language_model_instrumentation"])
+@pytest.mark.parametrize(
+    "key",
+    [otel_context._SUPPRESS_INSTRUMENTATION_KEY, "suppress_language_model_instrumentation"],
+    ids=["all", "of language models"],  # the first key is another one in each process
+)
 def test_no_span_where_instrumentation_is_suppressed(traced: Traced, key: str) -> None:
     """A framework that traces the call itself says so with these keys; then no header is added either."""
     token = otel_context.attach(otel_context.set_value(key, True))
