@@ -1,11 +1,12 @@
-PYTHON ?= python3
-VENV   ?= .venv
-BIN    := $(VENV)/bin
-DOCS   ?=
-Q      ?=
-LIVE   ?=
-TESTS  ?=
-SMOKE  ?=
+PYTHON  ?= python3
+VENV    ?= .venv
+BIN     := $(VENV)/bin
+DOCS    ?=
+Q       ?=
+LIVE    ?=
+TESTS   ?=
+WORKERS ?= 2
+SMOKE   ?=
 
 .PHONY: bench cassettes clean demo docs generate install lint llama-index notebooks package test types unit
 
@@ -35,8 +36,9 @@ lint: $(VENV)/.dev
 types: $(VENV)/.dev
 	$(BIN)/mypy rage_retrievers tests
 
+# In WORKERS processes, each of which takes over tests from one that is behind; WORKERS=0: in this one.
 unit: $(VENV)/.dev
-	$(BIN)/python -m pytest $(TESTS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(TESTS)
 
 # Every measure of speed beside its bar; takes some minutes, and wants the machine for itself. SMOKE=1: once, briefly.
 bench: $(VENV)/.dev

@@ -44,6 +44,16 @@ def test_ci_passes_where_every_step_does(tmp_path: Path) -> None:
     assert "make package\n" in done.stdout
 
 
+def test_the_two_lanes_run_every_test_once(tmp_path: Path) -> None:
+    """What one lane leaves out is what the other one runs, each in one process, for two cores."""
+    done = run(tmp_path, "nothing")
+    asked = {line for line in done.stdout.splitlines() if line.startswith("make unit")}
+    assert asked == {
+        "make unit WORKERS=0 TESTS=tests --ignore=tests/testing",
+        "make unit WORKERS=0 TESTS=tests/testing",
+    }
+
+
 def test_ci_ends_where_nothing_could_be_installed(tmp_path: Path) -> None:
     """Without an environment no step can mean anything."""
     done = run(tmp_path, "install")
