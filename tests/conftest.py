@@ -22,6 +22,12 @@ settings.load_profile("patient")
 
 
 @pytest.fixture
+def published() -> bytes:
+    """The one answer of the real service that is published."""
+    return (Path(__file__).parent / "cassettes" / "published.json").read_bytes()
+
+
+@pytest.fixture
 def nothing_blocks() -> Iterator[None]:
     """Whatever of ours blocks a running event loop is an error; blocking code outside of one is left alone."""
     with blockbuster_ctx("rage_retrievers"):

@@ -4,10 +4,11 @@
 `detailed`    the same with id, score and its kind, chunk, origin and the user's metadata
 `compact`     one line a passage: `[1] guide.md: the text`
 
-In the first two, a `<` in a text is written `&lt;` where one of our tags could begin, also in disguise (other letter
-case, spaces, full-width or invisible characters); the rest of the text, code and markup included, stays as it is. In
-`compact`, white space is drawn together, so no text can begin a line. Attributes are escaped. Numbers count from 1, as
-in `cite`.
+In the first two, a `<` in a text is written `&lt;` where one of our tags could begin, in whatever disguise: letter
+case, accents, full-width and mathematical letters make no difference, and neither does anything that is no letter or
+digit, however much of it there is, before or inside the name. The rest of the text, code and markup included, stays as
+it is. In `compact`, white space is drawn together, so no text can begin a line. Attributes are escaped. Numbers count
+from 1, as in `cite`.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 import html
 import json
 import re
+import unicodedata
 from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any, Literal, TypeAlias
@@ -24,7 +26,7 @@ from ..models import Retrieval
 from .passages import Passage, passages
 
 Style: TypeAlias = Literal["standard", "detailed", "compact"]
-STYLES = ("standard", "detailed", "compact")
+STYLES: tuple[Style, ...] = ("standard", "detailed", "compact")
 
 
 def render(documents: Iterable[Any] | Retrieval, style: Style = "standard") -> str:
@@ -48,22 +50,37 @@ def block(one: Passage, number: int, style: Style) -> str:
 
 def defuse(text: str, *tags: str) -> str:
     """The text with `<` made harmless where one of the tags could begin or end (default: the tags of `render`)."""
-    return _openings(tags or ("document",)).sub("&lt;", text)
+    names = tuple(_letters(tag, len(tag)) for tag in tags or ("document",))
+    longest = max(map(len, names))
+    first, *rest = _BRACKET.split(text)
+    ahead, backwards = "", []
+    # From the end, so that each piece is read once, however many brackets stand before a name.
+    for bracket, piece in zip(rest[-2::-2], rest[::-2], strict=True):
+        ahead = (_letters(piece, longest) + ahead)[:longest]
+        backwards += [piece, "&lt;" if ahead.startswith(names) else bracket]
+    return "".join([first, *reversed(backwards)])
 
 
-# Soft hyphens, zero-width characters, marks of direction, variation selectors: a reader sees none of them.
-_INVISIBLE = "[\u00ad\u034f\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff]*"
+_BRACKET = re.compile("([<＜﹤])")
 
 
-@lru_cache(maxsize=64)
-def _openings(tags: tuple[str, ...]) -> re.Pattern[str]:
-    names = "|".join(_INVISIBLE.join(map(_in_both_widths, tag)) for tag in tags)
-    return re.compile(rf"[<＜﹤](?=\W{{0,64}}(?:{names}))", re.IGNORECASE)
+def _letters(text: str, most: int) -> str:
+    """The first `most` letters and digits, or a few more, as a reader takes them; all that lies between is passed."""
+    found = ""
+    for character in text:
+        found += _plain(character)
+        if len(found) >= most:
+            break
+    return found
 
 
-def _in_both_widths(character: str) -> str:
-    wide = chr(ord(character) + 0xFEE0) if "!" <= character <= "~" else ""
-    return f"[{re.escape(character)}{wide}]"
+@lru_cache(maxsize=4096)
+def _plain(character: str) -> str:
+    parts = unicodedata.normalize("NFKD", character)
+    return "".join(part for part in parts if part.isalnum() and part not in _FILLERS).casefold()
+
+
+_FILLERS = "\u115f\u1160"  # letters by their category, but nobody sees them
 
 
 def _details(one: Passage) -> dict[str, Any]:

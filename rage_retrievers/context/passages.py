@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -95,6 +96,7 @@ def _passage(given: Any, ordered_by: ScoreName | None, position: int) -> Passage
     numbers = {name: _finite(known.get(name)) for name in _SCORES}
     score, kind = _scored(_finite(own_score), known, ordered_by, numbers)
     nested = known.get("metadata")
+    derived = ("file_name", readable_name(known))  # what `llama_index.nodes` adds for models to read
     return Passage(
         text=text,
         id=own_id or _text(known.get("id")) or _made_id(text, known),
@@ -105,7 +107,7 @@ def _passage(given: Any, ordered_by: ScoreName | None, position: int) -> Passage
         source=_first(known, *_SOURCES, "file_path", "file_name", "url"),
         title=_title(known),
         fields={key: value for key, value in known.items() if key in _PROTOCOL and key != "metadata"},
-        metadata={key: value for key, value in known.items() if key not in _PROTOCOL}
+        metadata={key: value for key, value in known.items() if key not in _PROTOCOL and (key, value) != derived}
         | (dict(nested) if isinstance(nested, Mapping) else {}),
         original=given,
         position=position,
@@ -177,9 +179,25 @@ def _made_id(text: str, known: Mapping[str, Any]) -> str:
 
 
 def _title(known: Mapping[str, Any]) -> str | None:
-    name = _first(known, "title", "file_name")
-    path = _first(known, "source_display_name", "source", "file_path", "url", "unique_source", "origin_id")
-    return name or (path.rstrip("/").rsplit("/", 1)[-1] or path if path else None)
+    return _first(known, "title", "file_name") or readable_name(known)
+
+
+def readable_name(known: Mapping[str, Any]) -> str | None:
+    """The last part of the source's path, which is all of it that a model may read.
+
+    The folders hold the organization's id and where the file is stored, and a query behind `?` may hold a signature.
+    """
+    for name in _PATHS:
+        path = _text(known.get(name))
+        if path and "://" in path:
+            path = re.split(r"[?#]", path, maxsplit=1)[0]
+        last = path and re.split(r"[/\\]", path.rstrip("/\\"))[-1]
+        if last and last != known.get("org_id"):
+            return last
+    return None
+
+
+_PATHS = ("source_display_name", "source", "file_path", "url", "unique_source", "origin_id")
 
 
 def _first(known: Mapping[str, Any], *names: str) -> str | None:

@@ -13,6 +13,7 @@ from llama_index.core.schema import NodeRelationship, NodeWithScore, ObjectType,
 
 from .._mold import Mold
 from ..context import passages
+from ..context.passages import readable_name
 from ..models import Document, Retrieval, ScoreName
 
 __all__ = ["Asked", "RetrievedNode", "RetrievedNodes", "to_nodes"]
@@ -108,18 +109,25 @@ def _node(document: Document) -> TextNode:
 
 
 _SCORES = frozenset({"relevancy", "similarity"})
-_PLUMBING = frozenset(Document.model_fields) - {"source_display_name"} | {"index"}
-"""Ids, paths and the nested `metadata`, whose keys are there flat: nothing a model could answer from."""
+_PLUMBING = frozenset(Document.model_fields) | {"index"}
+"""Ids, paths and the nested `metadata`, whose keys are there flat: nothing a model could answer from, or should know.
+
+Names of sources are among them: in the service's documents they are paths that begin with the organization's id.
+"""
 _RESERVED = _PLUMBING | _SCORES
 
 
 def _metadata(document: Document) -> dict[str, Any]:
     """Every field that does not depend on the question; the user's own keys flat, and as they were in `metadata`.
 
-    A user's key that a field of the service has already, or that a score would have, is in `metadata` alone.
+    A user's key that a field of the service has already, or that a score would have, is in `metadata` alone. Beside
+    them, unless the user has one: `file_name`, the source's name without its path, by which a model can cite it.
     """
     found = {name: value for name, value in document.fields().items() if name not in _SCORES}
     own = found.get("metadata")
     if isinstance(own, Mapping):
         found.update({name: value for name, value in own.items() if name not in found and name not in _RESERVED})
+    name = readable_name(found)
+    if name is not None:
+        found.setdefault("file_name", name)
     return found

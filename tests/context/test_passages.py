@@ -13,6 +13,7 @@ from langchain_core.load import dumpd
 from llama_index.core.schema import NodeWithScore, TextNode
 
 from rage_retrievers.context import Citation, cite, cited, passages, render
+from rage_retrievers.context.formats import STYLES
 from rage_retrievers.errors import ConfigurationError
 from rage_retrievers.models import Document, Retrieval
 
@@ -227,3 +228,37 @@ def test_citations_are_numbered_as_the_rendering_is() -> None:
     given = [{"text": "a"}, {"text": "b"}]
     lines = render(given, "compact").splitlines()
     assert [f"[{one.number}] {one.text}" for one in cite(given)] == lines
+
+
+@pytest.mark.parametrize(
+    ("known", "title"),
+    [
+        ({"source_display_name": "org-1/conn/report.pdf"}, "report.pdf"),
+        ({"source_display_name": "org-1/conn/"}, "conn"),
+        ({"source_display_name": "org-1\\conn\\report.pdf"}, "report.pdf"),
+        ({"source": "https://bucket.example/org-1/report.pdf?signature=abc#page=2"}, "report.pdf"),
+        ({"source": "https://example.com/"}, "example.com"),
+        ({"source_display_name": "Why? #1.md"}, "Why? #1.md"),
+        ({"source_display_name": "org-1", "source": "org-1/a.md", "org_id": "org-1"}, "a.md"),
+        ({"source_display_name": "org-1/", "org_id": "org-1"}, None),
+        ({"source": "/"}, None),
+        ({}, None),
+    ],
+)
+def test_a_title_is_the_last_part_of_a_path(known: dict[str, Any], title: str | None) -> None:
+    """No folder, no signature and no organization reaches a prompt or a reader."""
+    (one,) = passages([{"text": "t", **known}])
+    assert one.title == title
+    for style in STYLES:
+        shown = render([one], style)
+        assert "org-1" not in shown
+        assert "signature" not in shown
+
+
+def test_a_nodes_file_name_is_told_as_metadata_only_where_it_is_the_users() -> None:
+    """What this package adds for models to read is not the user's metadata."""
+    added = {"text": "t", "source": "a/b.md", "file_name": "b.md"}
+    assert passages([added])[0].metadata == {}
+    assert passages([{**added, "file_name": "B"}])[0].metadata == {"file_name": "B"}
+    assert passages([{**added, "metadata": {"file_name": "b.md"}}])[0].metadata == {"file_name": "b.md"}
+    assert passages([{"text": "t", "file_name": "b.md"}])[0].metadata == {"file_name": "b.md"}

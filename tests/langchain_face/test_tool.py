@@ -34,7 +34,8 @@ from rage_retrievers import (
     default_pipeline,
     scope,
 )
-from rage_retrievers.context import cite
+from rage_retrievers.context import Style, cite
+from rage_retrievers.context.formats import STYLES
 from rage_retrievers.langchain import (
     VectorizeContextMiddleware,
     VectorizeResearch,
@@ -121,6 +122,19 @@ def test_tool_text_cannot_break_out(run: Run, service: Recorder) -> None:
     content = run(tool, called(tool, query="q")).content
     assert content.count("</document>") == 1
     assert content.count("<document ") + content.count("<document>") == 1
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_a_model_reads_the_file_name_and_no_path(run: Run, service: Recorder, published: bytes, style: Style) -> None:
+    """Of the published document neither tool nor middleware shows organization, pipeline or folder."""
+    first = json.loads(published)["documents"][0]
+    service.documents = [first]
+    agent, shown = agent_with(service, style=style)
+    run(agent, asked("What of the stock?"))
+    for content in (run(service.retriever().as_tool(style=style), {"query": "stock"}), shown[0][-1].content):
+        assert "apple.pdf" in content
+        for name in ("org_id", "pipeline_id", "source", "source_display_name", "index"):
+            assert first[name][:8] not in content
 
 
 def test_tool_filters_come_from_the_allow_list(run: Run, service: Recorder) -> None:

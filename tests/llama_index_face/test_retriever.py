@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -153,8 +154,9 @@ def test_metadata_holds_everything_but_what_depends_on_the_question() -> None:
     """Every field of the service and the user's own, flat and nested; neither of the two scores."""
     own = {"year": 2024, "source": "mine", "similarity": "mine, too", "deep": {"a": [1]}}
     (node,) = Scripted(document(metadata=own, brand_new=[1, 2])).retriever().retrieve("What?")
-    expected = {name: value for name, value in document().items() if name not in ("text", "relevancy", "similarity")}
-    assert node.metadata == {**expected, "metadata": own, "year": 2024, "deep": {"a": [1]}, "brand_new": [1, 2]}
+    sent = {name: value for name, value in document().items() if name not in ("text", "relevancy", "similarity")}
+    expected = {**sent, "file_name": "report.pdf"}
+    assert node.metadata == expected | {"metadata": own, "year": 2024, "deep": {"a": [1]}, "brand_new": [1, 2]}
 
 
 def test_a_chunk_has_one_hash_whatever_was_asked() -> None:
@@ -188,9 +190,27 @@ def test_no_model_reads_ids_and_paths(mode: MetadataMode) -> None:
     assert isinstance(node.node, TextNode)
     shown = node.node.get_content(mode)
     assert "author: Ada" in shown
-    assert "source_display_name: org/conn/report.pdf" in shown
-    for name in ("aip-1", "org-1", "u-1", "file-1", "sp-1536", "total_chunks"):
+    assert "file_name: report.pdf" in shown
+    for name in ("org/conn", "aip-1", "org-1", "u-1", "file-1", "sp-1536", "total_chunks"):
         assert name not in shown
+
+
+@pytest.mark.parametrize("mode", [MetadataMode.LLM, MetadataMode.EMBED])
+def test_of_the_published_document_a_model_reads_the_file_name(published: bytes, mode: MetadataMode) -> None:
+    """Neither the organization's id, with which its path begins, nor any other id; the path stays in the metadata."""
+    first = json.loads(published)["documents"][0]
+    (node,) = Scripted(first).retriever().retrieve("What?")
+    shown = node.node.get_content(mode)
+    assert shown.startswith("created-from-api: True\nfile_name: apple.pdf\n\n2014")
+    for name in ("org_id", "pipeline_id", "origin_id", "unique_source", "source", "index"):
+        assert first[name][:8] not in shown
+    assert node.metadata["source_display_name"] == first["source_display_name"]
+
+
+def test_a_file_name_of_the_users_own_stays() -> None:
+    """What a model reads as the file's name is the user's, where there is one."""
+    (node,) = Scripted(document(metadata={"file_name": "Annual report"})).retriever().retrieve("What?")
+    assert node.metadata["file_name"] == "Annual report"
 
 
 def test_what_is_said_of_the_whole_list_is_on_the_list() -> None:
