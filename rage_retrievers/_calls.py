@@ -74,10 +74,14 @@ class ClientOptions(QueryOptions, total=False):
 
 
 class ResearchOptions(TypedDict, total=False):
-    """How a deep research is done. `timeout` (300) and `poll_every` (2) are seconds; `schema` shapes the report."""
+    """How a deep research is done. `timeout` (300) and `poll_every` (2) are seconds; `schema` shapes the report.
+
+    `n8n` names the webhook that the service calls: `account`, `webhookPath` and, if need be, `headers`.
+    """
 
     web_search: bool
     schema: str | None
+    n8n: Mapping[str, Any] | None
     timeout: float
     poll_every: float
     on_progress: Callable[[ResearchEvent], object] | None
@@ -89,6 +93,7 @@ class ResearchPlan:
 
     web_search: bool = False
     schema: str | None = None
+    n8n: Mapping[str, Any] | None = field(default=None, repr=False)
     timeout: float = 300.0
     poll_every: float = 2.0
     on_progress: Callable[[ResearchEvent], object] | None = None
@@ -98,6 +103,8 @@ class ResearchPlan:
             value = getattr(self, name)
             if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < float("inf"):
                 raise ConfigurationError(f"{name} = {value!r} cannot be used; use a number of seconds above 0.")
+        if self.n8n is not None and not (isinstance(self.n8n, Mapping) and {"account", "webhookPath"} <= {*self.n8n}):
+            raise ConfigurationError('n8n cannot be used; use {"account": "…", "webhookPath": "…"}.')
 
     @classmethod
     def make(cls, options: Mapping[str, Any]) -> ResearchPlan:
@@ -212,7 +219,7 @@ class Calls:
             raise ConfigurationError("query is empty; say what to research.")
         plan = ResearchPlan.make(options)
         address = self._api("deep research")
-        start = _endpoint.start_research(address, query, web_search=plan.web_search, schema=plan.schema)
+        start = _endpoint.start_research(address, query, web_search=plan.web_search, schema=plan.schema, n8n=plan.n8n)
         return self._research(clock, start, address, plan)
 
     def _research(self, clock: Clock, start: Operation[str], address: Address, plan: ResearchPlan) -> Flow[Research]:

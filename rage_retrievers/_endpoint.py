@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC
 from email.utils import parsedate_to_datetime
@@ -244,11 +244,15 @@ def pipeline_status(address: Address) -> Operation[PipelineStatus]:
     return Operation("pipeline", lambda token: _get(address, "", token), read)
 
 
-def start_research(address: Address, query: str, *, web_search: bool, schema: str | None) -> Operation[str]:
+def start_research(
+    address: Address, query: str, *, web_search: bool, schema: str | None, n8n: Mapping[str, Any] | None = None
+) -> Operation[str]:
     """Start a deep research; the answer is its id."""
     fields: dict[str, Any] = {"query": query, "webSearch": web_search}
     if schema is not None:
         fields["schema"] = schema
+    if n8n is not None:
+        fields["n8n"] = dict(n8n)
     body = _dump(fields)
 
     def build(token: str) -> WireRequest:

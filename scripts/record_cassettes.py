@@ -17,10 +17,12 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
+from urllib.parse import urlsplit
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
@@ -31,6 +33,7 @@ from cassettes.scrub import ORGANIZATION, PIPELINE, findings  # noqa: E402
 from cassettes.tape import CASSETTES, record  # noqa: E402
 
 from rage_retrievers import ConfigurationError, VectorizeSettings, __version__  # noqa: E402
+from rage_retrievers._endpoint import ENVIRONMENTS  # noqa: E402
 from rage_retrievers.local import LOCAL_ORGANIZATION, LOCAL_PIPELINE, LocalServer, LocalService  # noqa: E402
 from rage_retrievers.testing import FaultServer  # noqa: E402
 
@@ -121,7 +124,14 @@ def recorded(promise: Promise, source: Source, path: Path) -> None:
         record(path, header(promise, called), None, scrubbed=not promise.quoted) as tape,
     ):
         where = located(promise, server.url)
-        promise.check(outcome(lambda: blocking(promise, settings(promise, tape, **where)), tape))
+        with environment_at(promise.environment, server.url):
+            promise.check(outcome(lambda: blocking(promise, settings(promise, tape, **where)), tape))
+
+
+def environment_at(name: str | None, url: str) -> AbstractContextManager[object]:
+    """The service's environment of this name, played by the server at `url`."""
+    path = urlsplit(ENVIRONMENTS[name]).path if name else ""
+    return patch.dict(ENVIRONMENTS, {name: url.removesuffix("/v1") + path} if name else {})
 
 
 def main() -> int:

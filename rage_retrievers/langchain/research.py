@@ -29,6 +29,7 @@ class ResearchCallOptions(TypedDict, total=False):
 
     web_search: bool
     schema: str | None
+    n8n: Mapping[str, Any] | None
     timeout: float
     poll_every: float
 

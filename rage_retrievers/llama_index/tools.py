@@ -77,7 +77,8 @@ def research_tool(
 ) -> FunctionTool:
     """A tool with one argument, `query`, that gives the report of a deep research as Markdown.
 
-    `options` are those of the client's `deep_research`: `web_search`, `schema`, `timeout`, `poll_every`, `on_progress`.
+    `options` are those of the client's `deep_research`: `web_search`, `schema`, `n8n`, `timeout`, `poll_every`,
+    `on_progress`.
     """
 
     def research(query: str) -> str:

@@ -37,6 +37,8 @@ def settings(promise: Promise, tape: Tape, **connection: Any) -> dict[str, Any]:
 
 def located(promise: Promise, base_url: str = BASE_URL) -> dict[str, Any]:
     """Where a promise is asked; a replay only pretends to."""
+    if promise.environment:
+        return {"environment": promise.environment}
     return {"retrieval_url": base_url.removesuffix("/v1") + GATEWAY} if promise.gateway else {"base_url": base_url}
 
 

@@ -62,6 +62,8 @@ class Promise:
     options: Mapping[str, Any] = field(default_factory=dict)
     client: Mapping[str, Any] = field(default_factory=dict)
     gateway: bool = False
+    environment: str | None = None
+    """The service's environment that is named in place of an address."""
     quoted: bool = False
     """Whether the answer is published and is kept word for word."""
 
@@ -148,6 +150,13 @@ def _bearer(taped: Taped) -> None:
     assert taped.requests[0].path == "/v1/org/org-recorded/pipelines/aip-recorded/retrieval"
 
 
+def _both_headers(taped: Taped) -> None:
+    assert len(taped.outcome.documents) == 2
+    headers = taped.requests[0].headers
+    assert (headers["authorization"], headers["x-lambda-api-key"]) == ("Bearer [redacted]", "[redacted]")
+    assert taped.requests[0].path == "/api/org/org-recorded/pipelines/aip-recorded/retrieval"
+
+
 def _drifted(taped: Taped) -> None:
     first, second = taped.outcome.documents
     assert (first.relevancy, first.similarity, first.chunk_id, first.source_display_name) == (None, None, "84", None)
@@ -195,6 +204,8 @@ _NESTED = {
         "must_not": [{"terms": {"metadata.year": [2022]}}],
     }
 }
+_BOOL_IN_BOOL = {"bool": {"must": [{"bool": {"should": [_NESTED, {"term": {"metadata.year": 2022}}]}}]}}
+_N8N = {"account": "acme", "webhookPath": "/research", "headers": {"x-team": "returns"}}
 _PROBLEM = json.dumps({"type": "about:blank", "title": "Backend timed out", "detail": "no answer in 30 s"}).encode()
 _PAGE = b"<!doctype html><html><head><title>502 Bad Gateway</title></head><body>nginx</body></html>"
 _NO_DOCUMENTS = {"question": "?", "results": [{"content": "A passage."}]}
@@ -237,6 +248,7 @@ def _filtering() -> list[Promise]:
                 "terms": {"terms": {"metadata.year": [2023, 2024]}},
                 "range": {"range": {"metadata.year": {"gte": 2023, "lt": 2025}}},
                 "bool": _NESTED,
+                "nested": _BOOL_IN_BOOL,
             }.items()
         ],
     ]  # fmt: skip
@@ -269,6 +281,8 @@ def _operating() -> list[Promise]:
                 question="What is charged for?"),
         Promise("deep-research-options", "webSearch and schema are sent", _researched(webSearch=True, schema="{}"),
                 operation="deep_research", options={"web_search": True, "schema": "{}"}),
+        Promise("deep-research-n8n", "the webhook of n8n is sent whole", _researched(n8n=_N8N),
+                operation="deep_research", options={"n8n": _N8N}),
         Promise("deep-research-failed", "a research that failed is an error with the service's words",
                 _fails(ResearchFailedError, research_id="r-1"), (answers({"researchId": "r-1"}), answers(failed)),
                 operation="deep_research"),
@@ -320,6 +334,8 @@ def _enduring() -> list[Promise]:
                 gateway=True),
         Promise("gateway-wrapped", "the older gateway's answer is unwrapped", _bare_token,
                 answers({"record": {"value": json.dumps(_SHORT)}}), gateway=True),
+        Promise("local-environment", "on the local environment the token is sent as x-lambda-api-key, too", _both_headers,
+                answer(2), environment="local"),
         Promise("answer-drifted", "scores of the wrong type are absent, new fields are kept", _drifted,
                 answers(_DRIFTED)),
         Promise("published-document", "the one published answer is read whole", _published,

@@ -412,12 +412,13 @@ def test_deep_research_polls_until_it_is_ready(side: Side) -> None:
     """The report comes back after as many polls as it takes; progress tells of each."""
     side.answers(*research_script({"researchId": "r-1"}, {"ready": False}, 503, READY))
     told: list[ResearchEvent] = []
-    options = {"poll_every": 5.0, "web_search": True, "on_progress": told.append}
+    n8n = {"account": "a", "webhookPath": "/w"}
+    options = {"poll_every": 5.0, "web_search": True, "n8n": n8n, "on_progress": told.append}
     research = side.run(lambda clock: side.calls().deep_research(clock, "Why?", options))  # type: ignore[arg-type]
     assert (research.markdown, research.research_id) == ("# Report", "r-1")
     assert [(event.polls, event.ready) for event in told] == [(1, False), (2, True)]
     assert side.world.trace == ["send", "send", 5.0, "send", 0.1, "send"]
-    assert json.loads(side.requests[0].body) == {"query": "Why?", "webSearch": True}
+    assert json.loads(side.requests[0].body) == {"query": "Why?", "webSearch": True, "n8n": n8n}
     assert side.requests[1].method == "GET"
     assert side.requests[1].url.endswith("/pipelines/aip-1/deep-research/r-1")
 
@@ -448,9 +449,11 @@ def test_deep_research_ends_at_its_deadline(side: Side) -> None:
     assert side.world.now == pytest.approx(7.0)
 
 
-@pytest.mark.parametrize("options", [{"timeout": 0}, {"poll_every": -1}, {"timeout": float("inf")}])
+@pytest.mark.parametrize("options", [
+        {"timeout": 0}, {"poll_every": -1}, {"timeout": float("inf")}, {"n8n": "acme"}, {"n8n": {"account": "a"}},
+    ])  # fmt: skip
 def test_research_options_are_checked(side: Side, options: dict[str, Any]) -> None:
-    """A time that is no positive number of seconds is refused before anything is sent."""
+    """A time that is no positive number of seconds, or a webhook without a path, is refused before anything is sent."""
     with pytest.raises(ConfigurationError, match=next(iter(options))):
         side.run(lambda clock: side.calls().deep_research(clock, "Why?", options))  # type: ignore[arg-type]
     assert side.requests == []
