@@ -8,7 +8,7 @@ TESTS   ?=
 WORKERS ?= 2
 SMOKE   ?=
 
-.PHONY: bench cassettes clean demo docs generate install lint llama-index notebooks package test types unit
+.PHONY: bench cassettes clean cores demo docs generate install lint notebooks package test types unit
 
 # The demo's stamp and the tests' stamp are two, so that the demo installs no test tools.
 $(VENV)/.demo: pyproject.toml constraints.txt
@@ -63,9 +63,9 @@ $(VENV)/.docs: $(VENV)/.dev
 package: $(VENV)/.dev
 	$(BIN)/python scripts/check_package.py $(EXTRAS)
 
-# The LlamaIndex retriever with the lowest and the newest llama-index-core; needs the package index and some minutes.
-llama-index: $(VENV)/.dev
-	$(BIN)/python scripts/check_llama_index.py
+# Each retriever with the lowest and the newest core of its framework; needs the package index and some minutes.
+cores: $(VENV)/.dev
+	$(BIN)/python scripts/check_cores.py
 
 # With LIVE=1 against the real service, which needs VECTORIZE_API_KEY, VECTORIZE_ORGANIZATION_ID, VECTORIZE_PIPELINE_ID.
 cassettes: $(VENV)/.dev
