@@ -41,7 +41,7 @@ ALLOWED: dict[str, set[str]] = {
     "engines": CORE | {"_world", "engines", "local"},
     "settings": CORE | {"_variables"},
     "_variables": set(),
-    "filters": CORE,
+    "filters": CORE | {"filters"},
     "scope": CORE | {"filters"},
     "context": CORE | {"context"},
     "_connection": BELOW_CLIENT | {"local"},

@@ -8,7 +8,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from rage_retrievers.filters import Clause, Either, Every, F, Filter, Member, Negation, OneOf, Present, Within
+from rage_retrievers.filters import F, Filter
+from rage_retrievers.filters.expressions import Clause, Either, Every, Member, Negation, OneOf, Present, Within
 from rage_retrievers.local.columns import Columns
 from rage_retrievers.local.filters import read_metadata_filters, read_query_filters
 
