@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 from langchain_core.documents import Document
@@ -70,44 +71,52 @@ def create_vectorize_tool(
     allowed = _allowed(filters)
     if allowed:
         _check_heeded(retriever)
-    schema = _schema(name, allowed)
     tokens, written = shaping(retriever, max_tokens, style)
-    chosen = (*policies, Budget(tokens, count_tokens, style=written))
-
-    def answer(documents: list[Document]) -> tuple[str, list[Document]]:
-        kept = select(documents, *chosen).passages
-        if not kept:
-            return (_TOO_LARGE if documents else _NOTHING), []
-        return render(kept, written), [one.original for one in kept]
-
-    # No config is passed on: the one in the context makes the retrieval a child of the tool's run.
-    def search(query: str, **asked: Any) -> tuple[str, list[Document]]:
-        try:
-            with _narrowed(allowed, asked):
-                return answer(retriever.invoke(query))
-        except RageError as error:
-            if not tell_errors:
-                raise
-            raise ToolException(f"The search failed: {error}") from error
-
-    async def asearch(query: str, **asked: Any) -> tuple[str, list[Document]]:
-        try:
-            with _narrowed(allowed, asked):
-                return answer(await retriever.ainvoke(query))
-        except RageError as error:
-            if not tell_errors:
-                raise
-            raise ToolException(f"The search failed: {error}") from error
-
+    search = _Search(retriever, allowed, (*policies, Budget(tokens, count_tokens, style=written)), written, tell_errors)
     return StructuredTool(
         name=name,
         description=description,
-        func=search,
-        coroutine=asearch,
-        args_schema=schema,
+        func=search.blocking,
+        coroutine=search.asyncio,
+        args_schema=_schema(name, allowed),
         response_format="content_and_artifact",
         handle_tool_error=tell_errors,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Search:
+    """What the tool does when it is called."""
+
+    retriever: BaseRetriever
+    allowed: Mapping[str, tuple[str, Any]]
+    policies: Sequence[Policy]
+    style: Style
+    tells_errors: bool
+
+    # No config is passed on: the one in the context makes the retrieval a child of the tool's run.
+    def blocking(self, query: str, **asked: Any) -> tuple[str, list[Document]]:
+        with self._telling(), _narrowed(self.allowed, asked):
+            return self._answer(self.retriever.invoke(query))
+
+    async def asyncio(self, query: str, **asked: Any) -> tuple[str, list[Document]]:
+        with self._telling(), _narrowed(self.allowed, asked):
+            return self._answer(await self.retriever.ainvoke(query))
+
+    def _answer(self, documents: list[Document]) -> tuple[str, list[Document]]:
+        kept = select(documents, *self.policies).passages
+        if not kept:
+            return (_TOO_LARGE if documents else _NOTHING), []
+        return render(kept, self.style), [one.original for one in kept]
+
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
+        try:
+            yield
+        except RageError as error:
+            if not self.tells_errors:
+                raise
+            raise ToolException(f"The search failed: {error}") from error
 
 
 def _allowed(filters: AllowedFilters) -> dict[str, tuple[str, Any]]:
