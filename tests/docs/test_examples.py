@@ -5,10 +5,12 @@ A `text` block that follows a Python block is what it prints; ids, instants and 
 
 from __future__ import annotations
 
+import gc
 import logging
 import re
 import runpy
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -64,11 +66,37 @@ def _logging_as_before() -> Iterator[None]:
         logger.setLevel(level)
 
 
-@pytest.mark.filterwarnings("default")
-@pytest.mark.usefixtures("_logging_as_before", "checkout")
+def open_sockets() -> dict[int, socket.socket]:
+    """This process's sockets that are connected to somebody, by identity."""
+    gc.collect()
+    found = [one for one in gc.get_objects() if isinstance(one, socket.socket) and one.fileno() != -1]
+    return {id(one): one for one in found if one.type == socket.SOCK_STREAM and peer(one)}
+
+
+def peer(one: socket.socket) -> object:
+    """Who is at the other end, if anybody."""
+    try:
+        return one.getpeername()
+    except OSError:
+        return None
+
+
+NOT_YET_CLOSED = {"docs/command.md", "docs/develop-without-an-account.md", "docs/logging.md", "docs/tracing.md"}
+
+
+@pytest.fixture
+def _sockets_closed(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Examples close what they open, for readers do as the examples do."""
+    before = open_sockets()
+    yield
+    if named(request.node.callspec.params["page"]) not in NOT_YET_CLOSED:
+        assert [one for key, one in open_sockets().items() if key not in before] == []
+
+
+@pytest.mark.usefixtures("_logging_as_before", "_sockets_closed", "checkout")
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)], ids=named)
 def test_documented_code_runs(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Nothing that is shown to a reader fails when it is pasted into a file and run, and it prints what is shown."""
+    """What is shown to a reader runs when it is pasted into a file, prints what is shown, and warns of nothing."""
     names: dict[str, object] = {"__name__": "__main__"}
     for line, code, output in blocks(page):
         capsys.readouterr()
