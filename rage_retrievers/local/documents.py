@@ -1,4 +1,4 @@
-"""Reading a document's bytes into text, with bounds that hold for hostile files too.
+"""Reading a document's bytes into text, with bounds on what a hostile file costs; `apart` makes them hold always.
 
 Supported: .md .txt .html .htm .pdf .docx. `read` raises `UnreadableDocumentError` with a reason to act on.
 """
@@ -6,7 +6,6 @@ Supported: .md .txt .html .htm .pdf .docx. `read` raises `UnreadableDocumentErro
 from __future__ import annotations
 
 import io
-import logging
 import re
 import time
 import zipfile
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
 from rage_retrievers.local import front_matter
+from rage_retrievers.local.comments import without_comments
 
 if TYPE_CHECKING:
     from bs4 import BeautifulSoup, Tag
@@ -114,6 +114,7 @@ def _text(data: bytes) -> Reading:
 
 def _markdown(data: bytes) -> Reading:
     metadata, text = front_matter.split(_decode(data))
+    text = without_comments(text)
     heading = re.search(r"^#[ \t]+(\S.*)$", text, re.MULTILINE)
     title = metadata.get("title") or (heading.group(1).strip().rstrip("#").strip() if heading else None)
     return Reading(text, {"title": str(title)} if title else {}, metadata)
@@ -218,8 +219,6 @@ def _between(previous: Tag | None, block: Tag | None) -> str:
 def _pdf(data: bytes) -> Reading:
     from pypdf import PdfReader
 
-    # pypdf reports every oddity of a file on its logger; a file that matters is named in `skipped`.
-    logging.getLogger("pypdf").setLevel(logging.CRITICAL)
     deadline = _Deadline()
     pdf = PdfReader(io.BytesIO(data))
     if pdf.is_encrypted and not pdf.decrypt(""):
@@ -249,12 +248,24 @@ def _docx(data: bytes) -> Reading:
         # zipfile never unpacks more than the size an entry declares, so the declared sizes are a bound.
         if sum(entry.file_size for entry in archive.infolist()) > MAX_UNPACKED_BYTES:
             raise UnreadableDocumentError(f"unpacks to more than {MAX_UNPACKED_BYTES // 2**20} MiB")
-        for entry in archive.namelist():
-            if entry.endswith(".xml") and b"<!DOCTYPE" in archive.read(entry)[:1024]:
-                raise UnreadableDocumentError("XML with a document type declaration")
+        names = archive.namelist()
+        if len(set(names)) < len(names):
+            # Each of them would be unpacked as the last one is, however small its own declared size.
+            raise UnreadableDocumentError("two entries of one name")
+        if any(_declares_type(archive.read(name)) for name in names if _XML_PART.search(name)):
+            raise UnreadableDocumentError("XML with a document type declaration")
         facts = _core_properties(archive)
     text: str = docx2txt.process(io.BytesIO(data))
     return Reading(re.sub(r"\n{3,}", "\n\n", text).strip(), facts)
+
+
+# docx2txt reads whatever begins as a header or footer does, however its name goes on.
+_XML_PART = re.compile(r"\.xml$|^word/(?:header|footer|document)")
+
+
+def _declares_type(xml: bytes) -> bool:
+    # In UTF-16 every other byte is zero; expat knows no other encoding that hides ASCII letters.
+    return b"<!DOCTYPE" in xml or (b"\x00" in xml and b"<!DOCTYPE" in xml.replace(b"\x00", b""))
 
 
 def _core_properties(archive: zipfile.ZipFile) -> dict[str, Any]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import time
+import zipfile
 import zlib
 
 import pytest
@@ -9,7 +12,7 @@ import pytest
 from rage_retrievers.local import documents
 from rage_retrievers.local.documents import UnreadableDocumentError
 
-from .conftest import make_pdf
+from .conftest import make_docx, make_pdf
 
 
 def test_a_page_keeps_its_blocks_apart_and_its_lines_together() -> None:
@@ -75,3 +78,84 @@ def test_a_heading_full_of_spaces_is_read_in_one_pass_and_a_title_is_short() -> 
     """No quadratic search, and no passage carries a megabyte of title."""
     text = "# a" + " " * 300_000 + "b\n"
     assert len(documents.read("a.md", text.encode()).facts["title"]) == documents.MAX_FACT_CHARACTERS
+
+
+def packed(parts: list[tuple[str, bytes]]) -> bytes:
+    """A zip of these parts, names repeated as given."""
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in parts:
+            archive.writestr(name, data)
+    return made.getvalue()
+
+
+SPACE = "http://schemas.openxmlformats.org/wordprocessingml/2006/main"
+BODY = f'<w:document xmlns:w="{SPACE}"><w:body><w:p><w:r><w:t>&e;</w:t></w:r></w:p></w:body></w:document>'
+TYPED = f'<!DOCTYPE d [<!ENTITY e "{"lol" * 99}">]>{BODY}'
+
+
+@pytest.mark.parametrize(
+    "xml",
+    [
+        TYPED.encode(),
+        f"<!--{'x' * 5000}-->{TYPED}".encode(),
+        f'<?xml version="1.0" encoding="utf-16"?>{TYPED}'.encode("utf-16"),
+        b"\xfe\xff" + f'<?xml version="1.0" encoding="utf-16"?>{TYPED}'.encode("utf-16-be"),
+    ],
+    ids=["utf-8", "after a comment", "utf-16 little", "utf-16 big"],
+)
+@pytest.mark.parametrize("name", ["word/document.xml", "word/header1.xml.rels", "docProps/core.xml"])
+def test_xml_that_declares_entities_is_refused(name: str, xml: bytes) -> None:
+    """In every encoding that the parser reads, wherever in the part, in every part that it reads."""
+    parts = [("word/document.xml", BODY.replace("&e;", "text").encode())] if name != "word/document.xml" else []
+    with pytest.raises(UnreadableDocumentError, match="document type declaration"):
+        documents.read("a.docx", packed([*parts, (name, xml)]))
+
+
+def test_a_packed_bomb_is_not_unpacked() -> None:
+    """A document of a hundred kilobytes that stands for more than the bound."""
+    bomb = packed([("word/document.xml", b" " * (documents.MAX_UNPACKED_BYTES + 1))])
+    assert len(bomb) < 200_000
+    with pytest.raises(UnreadableDocumentError, match="unpacks to more"):
+        documents.read("a.docx", bomb)
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_a_document_with_two_parts_of_one_name_is_refused() -> None:
+    """Each would be unpacked as the last of them, whatever size it declares itself."""
+    twice = packed([("word/document.xml", b"<a/>"), ("word/document.xml", BODY.encode())])
+    with pytest.raises(UnreadableDocumentError, match="one name"):
+        documents.read("a.docx", twice)
+    assert documents.read("a.docx", make_docx("once")).text == "once"
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("one <!-- hidden --> two", "one  two"),
+        ("one\n<!--\nhidden\n# no title\n-->\ntwo", "one\n\ntwo"),
+        ("<!-- a --><!-- b -->one", "one"),
+        ("<!-- hidden\n```\nx\n```\n-->one", "one"),
+        ("one <!-- without end", "one <!-- without end"),
+        ("say `<!-- more -->` there", "say `<!-- more -->` there"),
+        ("say ``a ` <!-- more -->`` there<!-- x -->", "say ``a ` <!-- more -->`` there"),
+        ("a lone ` tick <!-- hidden -->", "a lone ` tick "),
+        ("```html\n<!-- kept -->\n```\n<!-- gone -->", "```html\n<!-- kept -->\n```\n"),
+        ("~~~~\n~~~\n<!-- kept -->\n~~~~\n<!-- gone -->", "~~~~\n~~~\n<!-- kept -->\n~~~~\n"),
+        ("```\n<!-- kept -->", "```\n<!-- kept -->"),
+    ],
+)
+def test_comments_in_markdown_are_not_read(written: str, read: str) -> None:
+    """What its author hid stays hidden, and code that shows a comment stays whole."""
+    reading = documents.read("a.md", written.encode())
+    assert reading.text == read
+    assert "title" not in reading.facts
+
+
+@pytest.mark.parametrize("piece", ["<!--", "`", "` ", "``` ", "```\n", "~~~\n", "<!-- -->"])
+def test_markdown_of_nothing_but_marks_is_read_in_one_pass(piece: str) -> None:
+    """A megabyte takes a moment."""
+    began = time.process_time()
+    text = documents.read("a.md", ("x " + piece * (1_000_000 // len(piece))).encode()).text
+    assert text.startswith("x ")
+    assert time.process_time() - began < 10
