@@ -7,12 +7,16 @@ Any number of threads read; one writer at a time, in whichever process, holds th
 from __future__ import annotations
 
 import logging
+import os
 import secrets
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +34,7 @@ from rage_retrievers.local.text_index import CorruptIndexError, TextIndex, disca
 
 FORMAT = "2"
 _BATCH_PASSAGES = 512
+_MAX_READERS = 4
 _log = logging.getLogger("rage_retrievers.local")
 
 
@@ -41,6 +46,8 @@ class Entry:
     stamp: str
     load: Callable[[], Loaded]
     """Reads it; raises `UnreadableDocumentError` or `OSError`."""
+    apart: bool = False
+    """Whether another process does the work of reading, so that it may be begun before it is needed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,8 +217,8 @@ class Collection:
         wanted = [entry for entry in entries if known.get(entry.key) != entry.stamp]
         passages = 0
         batch = _Batch(self._store, self.embedding, self._cut)
-        for done, entry in enumerate(wanted, 1):
-            passages += batch.add(entry)
+        for done, (entry, load) in enumerate(_begun_ahead(wanted), 1):
+            passages += batch.add(entry, load)
             progress(Progress("read", done, len(wanted), entry.key))
         batch.flush()
         changed = sum(entry.key in known for entry in wanted)
@@ -239,6 +246,20 @@ class Collection:
         _log.warning("local.index_rebuilt reason=%s home=%s", reason, self.home)
 
 
+def _begun_ahead(entries: Sequence[Entry]) -> Iterator[tuple[Entry, Callable[[], Loaded]]]:
+    """Each entry with what loads it, in order; a few of those read apart are read by then."""
+    ahead = min(os.cpu_count() or 1, _MAX_READERS)
+    with ThreadPoolExecutor(ahead, thread_name_prefix="rage-local-read") as threads:
+        begun: deque[Future[Loaded]] = deque()
+        coming = (entry for entry in entries if entry.apart)
+        try:
+            for entry in entries:
+                begun.extend(threads.submit(one.load) for one in islice(coming, ahead - len(begun)))
+                yield entry, begun.popleft().result if entry.apart else entry.load
+        finally:
+            threads.shutdown(wait=True, cancel_futures=True)
+
+
 class _Batch:
     """Documents read and waiting to be embedded and stored together."""
 
@@ -250,9 +271,9 @@ class _Batch:
         self._unreadable: list[tuple[str, str, str]] = []
         self._passages = 0
 
-    def add(self, entry: Entry) -> int:
+    def add(self, entry: Entry, load: Callable[[], Loaded]) -> int:
         try:
-            loaded = entry.load()
+            loaded = load()
             metadata.check(loaded.metadata)
             texts = chunking.chunks(loaded.reading.text, self._cut.size, self._cut.overlap)
         except (UnreadableDocumentError, metadata.BadMetadataError, OSError) as error:

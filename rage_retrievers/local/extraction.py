@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from rage_retrievers.local import chunking, documents
+from rage_retrievers.local import apart, chunking
 from rage_retrievers.local.account import Account, Job, StoredFile, new_id
 from rage_retrievers.local.documents import UnreadableDocumentError
 from rage_retrievers.local.jobs import Jobs
@@ -51,7 +51,7 @@ def _result(job: Job, account: Account) -> dict[str, Any]:
     if file is None:
         return {"success": False, "error": "the file is gone"}
     try:
-        reading = documents.read(read_as(file), account.read_blob(file.blob))
+        reading = apart.read(read_as(file), account.read_blob(file.blob))
     except (UnreadableDocumentError, OSError) as error:
         return {"success": False, "error": str(error)}
     chunks = chunking.chunks(reading.text, job.asked["size"] * _CHARACTERS_PER_UNIT)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from rage_retrievers.errors import ConfigurationError
-from rage_retrievers.local import documents
+from rage_retrievers.local import apart, documents
 from rage_retrievers.local._paths import digest
 from rage_retrievers.local.collection import Entry, Loaded
 from rage_retrievers.local.documents import UnreadableDocumentError
@@ -126,15 +126,26 @@ class Folder:
 
     def _entry(self, name: str, path: Path, seen: os.stat_result, sidecar: tuple[Path, os.stat_result] | None) -> Entry:
         if sidecar is None:
-            return Entry(name, _stamp(seen), lambda: self._load(name, path, None))
-        return Entry(name, f"{_stamp(seen)}+{_stamp(sidecar[1])}", lambda: self._load(name, path, sidecar[0]))
+            return Entry(name, _stamp(seen), lambda: self._load(name, path, None), apart.is_apart(name))
+        stamp = f"{_stamp(seen)}+{_stamp(sidecar[1])}"
+        return Entry(name, stamp, lambda: self._load(name, path, sidecar[0]), apart.is_apart(name))
 
     def _load(self, name: str, path: Path, sidecar: Path | None) -> Loaded:
-        reading = documents.read(name, _bytes(path))
-        given = {} if sidecar is None else _object(_bytes(sidecar), name)
+        reading = apart.read(name, self._bytes(path))
+        given = {} if sidecar is None else _object(self._bytes(sidecar), name)
         return Loaded(
             reading, file_fields(name, digest(str(self.root))), {**reading.facts, **reading.metadata, **given}
         )
+
+    def _bytes(self, path: Path) -> bytes:
+        handle = _open_inside(self.root, path)
+        with os.fdopen(handle, "rb") as file:
+            seen = os.fstat(handle)
+            if not stat.S_ISREG(seen.st_mode):
+                raise UnreadableDocumentError("not a regular file")
+            if seen.st_size > documents.MAX_FILE_BYTES:
+                raise UnreadableDocumentError(f"larger than {documents.MAX_FILE_BYTES // 2**20} MiB")
+            return file.read(documents.MAX_FILE_BYTES + 1)
 
 
 def file_fields(name: str, home: str) -> dict[str, str]:
@@ -153,13 +164,26 @@ def _stamp(seen: os.stat_result) -> str:
     return f"{seen.st_size}:{seen.st_mtime_ns}:{seen.st_ino}"
 
 
-def _bytes(path: Path) -> bytes:
-    # NOFOLLOW: what was a file when it was looked at must not be a link out of the folder by now.
-    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0))
-    with os.fdopen(handle, "rb") as file:
-        if os.fstat(handle).st_size > documents.MAX_FILE_BYTES:
-            raise UnreadableDocumentError(f"larger than {documents.MAX_FILE_BYTES // 2**20} MiB")
-        return file.read(documents.MAX_FILE_BYTES + 1)
+def _open_inside(root: Path, path: Path) -> int:
+    """A descriptor of a regular file below `root`, whatever has become a link since it was looked at."""
+    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    if os.open not in os.supports_dir_fd:
+        handle = os.open(path, flags)
+        found = path.resolve()
+        if not found.is_relative_to(root) or not os.path.samestat(os.fstat(handle), os.stat(found)):
+            os.close(handle)
+            raise UnreadableDocumentError("a link that leads outside the folder")
+        return handle
+    *above, name = path.relative_to(root).parts
+    directory = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        for part in above:
+            inner = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=directory)
+            os.close(directory)
+            directory = inner
+        return os.open(name, flags, dir_fd=directory)
+    finally:
+        os.close(directory)
 
 
 def _object(data: bytes, name: str) -> dict[str, Any]:

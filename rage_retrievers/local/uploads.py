@@ -9,10 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
+from functools import partial
 from pathlib import PurePosixPath
 from typing import Any
 
-from rage_retrievers.local import connectors, documents, metadata
+from rage_retrievers.local import apart, connectors, documents, metadata
 from rage_retrievers.local._paths import digest
 from rage_retrievers.local.account import Account, StoredFile, Ticket, new_id, now
 from rage_retrievers.local.collection import Entry, Loaded
@@ -81,8 +82,9 @@ class Uploaded:
         refused: list[tuple[str, str]] = []
         for owner in self._owners:
             for file in self._account.all(StoredFile, owner):
-                if documents.supported(read_as(file)):
-                    entries.append(Entry(file.id, file.blob, lambda file=file: self._load(file)))  # type: ignore[misc]
+                if documents.supported(name := read_as(file)):
+                    load = partial(self._load, file)
+                    entries.append(Entry(file.id, file.blob, load, apart.is_apart(name)))
                 else:
                     refused.append((file.name, f"type {file.content_type} is not supported"))
         return Scan(entries, refused)
@@ -100,7 +102,7 @@ class Uploaded:
             "unique_source": f"{file.owner}-{hashlib.sha256(file.name.encode()).hexdigest()}",
             "source_display_name": path,
         }
-        return Loaded(documents.read(read_as(file), data), fields, file.metadata)
+        return Loaded(apart.read(read_as(file), data), fields, file.metadata)
 
 
 def read_as(file: StoredFile) -> str:

@@ -12,8 +12,10 @@ import pytest
 
 from rage_retrievers.errors import ConfigurationError
 from rage_retrievers.local import LocalService, Progress
+from rage_retrievers.local.documents import UnreadableDocumentError
+from rage_retrievers.local.folder import Folder
 
-from .conftest import Asker, make_docx
+from .conftest import Asker
 
 
 def test_a_second_start_reads_nothing(folder: Path, open_service: Any) -> None:
@@ -123,13 +125,6 @@ def test_a_sidecar_may_be_a_link_inside_the_folder_and_no_other(
     assert "outside" in dict(service.skipped)["page.html.metadata.json"]
 
 
-def test_a_packed_bomb_is_not_unpacked(folder: Path, open_service: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A document that unpacks beyond the bound is skipped."""
-    monkeypatch.setattr("rage_retrievers.local.documents.MAX_UNPACKED_BYTES", 1000)
-    (folder / "bomb.docx").write_bytes(make_docx("A" * 5000))
-    assert "unpacks to more" in dict(open_service(folder).skipped)["bomb.docx"]
-
-
 def test_links_out_of_the_folder_are_not_followed(folder: Path, tmp_path: Path, open_service: Any) -> None:
     """Neither files nor directories outside are readable; a link inside is."""
     (tmp_path / "secret.txt").write_text("the password is swordfish")
@@ -141,6 +136,43 @@ def test_links_out_of_the_folder_are_not_followed(folder: Path, tmp_path: Path, 
     ask = Asker(service)
     assert ask.sources("password swordfish", advanced={"mode": "text"}) == []
     assert set(ask.sources("honey bees dance", advanced={"mode": "text"})) == {"notes/bees.txt", "inside.txt"}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need a privilege there")
+def test_a_directory_that_becomes_a_link_leads_nowhere(folder: Path, tmp_path: Path) -> None:
+    """Swapped after it was listed and before its file is opened, it is refused; nothing outside is read."""
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "bees.txt").write_text("the password is swordfish")
+    entries = {entry.key: entry for entry in Folder(folder).scan().entries}
+    (folder / "notes").rename(folder / ".notes")
+    (folder / "notes").symlink_to(outside)
+    with pytest.raises(OSError, match=r"ot a directory|ymbolic link"):
+        entries["notes/bees.txt"].load()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need a privilege there")
+def test_without_descriptors_of_directories_a_link_leads_nowhere_either(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where paths cannot be opened step by step, what was opened is looked at."""
+    monkeypatch.setattr(os, "supports_dir_fd", frozenset())
+    entries = {entry.key: entry for entry in Folder(folder).scan().entries}
+    assert "hive" in entries["notes/bees.txt"].load().reading.text
+    (folder / "notes").rename(tmp_path / "outside")
+    (folder / "notes").symlink_to(tmp_path / "outside")
+    with pytest.raises(UnreadableDocumentError, match="outside"):
+        entries["notes/bees.txt"].load()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes")
+def test_a_file_that_becomes_a_pipe_hangs_nobody(folder: Path) -> None:
+    """It is opened without waiting for a writer, and refused."""
+    entries = {entry.key: entry for entry in Folder(folder).scan().entries}
+    (folder / "guide.md").unlink()
+    os.mkfifo(folder / "guide.md")
+    with pytest.raises(UnreadableDocumentError, match="not a regular file"):
+        entries["guide.md"].load()
 
 
 @pytest.mark.parametrize("name", ["missing", "file.txt"])
