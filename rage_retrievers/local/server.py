@@ -108,15 +108,16 @@ class LocalServer:
         self.host = host
         self.port: int = self._socket.getsockname()[1]
         app = asgi_app(service, hosts=is_loopback if is_loopback(host) else None, routes=routes)
+        # The parser that is there by chance (httptools) answers a method it does not know in a form of its own.
         self._server = uvicorn.Server(
             uvicorn.Config(
                 app,
-                http="h11",  # and not httptools wherever that is installed: it answers other requests with 400
-                ws="none",
-                lifespan="off",
+                http="h11",
                 log_config=None,
                 access_log=False,
+                lifespan="off",
                 timeout_graceful_shutdown=1,
+                ws="none",
             )
         )
         self._started = threading.Event()
