@@ -24,6 +24,8 @@ class Embedding(Protocol):
 
     identity: str
     """Names what made a vector; an index made under another identity is not reused."""
+    weight: float
+    """How much a cosine counts beside the words, which have the rest of 1."""
 
     def passages(self, texts: Sequence[str]) -> Vectors: ...
 
@@ -38,6 +40,7 @@ class WordVectors:
     """
 
     identity = "wordllama-l2-supercat-256/words"
+    weight = 0.3
 
     def __init__(self) -> None:
         from safetensors.numpy import load_file
@@ -85,6 +88,9 @@ class WordVectors:
 
 class Injected:
     """A LangChain `Embeddings` or a LlamaIndex `BaseEmbedding`, told apart by their methods."""
+
+    # What six public collections gave for a small sentence encoder (MiniLM); the table of words is worth less.
+    weight = 0.4
 
     def __init__(self, model: Any) -> None:
         if hasattr(model, "embed_documents") and hasattr(model, "embed_query"):

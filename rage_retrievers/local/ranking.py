@@ -22,7 +22,7 @@ from rage_retrievers.local.snapshot import Rows, Snapshot
 from rage_retrievers.local.text_index import TextQuery, TextView, weigh
 
 POOL = 100
-TEXT_WEIGHT, VECTOR_WEIGHT, PAIR_WEIGHT = 0.7, 0.3, 0.1
+PAIR_WEIGHT = 0.1
 BACKGROUND_WEIGHT = 0.4
 # Naming an admitted passage in a query takes as long as passing over eight hits that are not admitted.
 _HITS_PER_NAME = 8
@@ -99,6 +99,8 @@ class _Search:
         self._pairs = list(dict.fromkeys(pairwise(said)))[:_MAX_PAIRS]
         self._admitted = snapshot.admitted(ask.condition)
         self._vector = _vector(embedding, ask)
+        self._vector_weight = embedding.weight
+        self._text_weight = 1 - embedding.weight
         self._cosines: Vectors | None = None
         self._scored: tuple[Rows, Vectors] | None = None
 
@@ -115,8 +117,8 @@ class _Search:
         if not len(numbers):
             return np.zeros(0, dtype=np.float32)
         text = self._text_scores(self._plain, numbers) / self._bound if self._bound else np.float32(0)
-        score = TEXT_WEIGHT * text + VECTOR_WEIGHT * self._positive_cosines(numbers)
-        whole = TEXT_WEIGHT + VECTOR_WEIGHT
+        score = self._text_weight * text + self._vector_weight * self._positive_cosines(numbers)
+        whole = 1.0
         if self._pairs:
             held = self._text.pairs(self._pairs, numbers.tolist())
             score = score + PAIR_WEIGHT * _aligned(held, numbers) / len(self._pairs)
@@ -143,7 +145,7 @@ class _Search:
         bound = self._text.bound(query)
         by_text, scores = self._matching(query, pool)
         by_vector, _ = self._by_vector(pool)
-        weight = TEXT_WEIGHT * self._ask.text_boost
+        weight = self._text_weight * self._ask.text_boost
         fused = self._fuse(weight, _over(scores, bound), by_text)
         others = np.setdiff1d(by_vector, by_text)
         if len(by_text) < pool:  # whatever is not in this list holds no word of the question
@@ -159,8 +161,8 @@ class _Search:
         return numbers, np.concatenate([fused, self._fuse(weight, _over(other_scores, bound), others)])
 
     def _fuse(self, weight: float, text: Vectors, numbers: Rows) -> Vectors:
-        fused = weight * text + VECTOR_WEIGHT * self._positive_cosines(numbers)
-        return (fused / (weight + VECTOR_WEIGHT)).astype(np.float32)
+        fused = weight * text + self._vector_weight * self._positive_cosines(numbers)
+        return (fused / (weight + self._vector_weight)).astype(np.float32)
 
     def _query(self) -> TextQuery:
         ask = self._ask

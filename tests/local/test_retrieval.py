@@ -227,6 +227,21 @@ def test_an_injected_embedding_takes_the_place_of_the_built_in(folder: Path, ope
         assert ask("rent")["documents"][0]["similarity"] == pytest.approx(1, abs=0.01)
 
 
+def test_an_injected_embedding_counts_for_more_than_the_built_in(folder: Path, open_service: Any) -> None:
+    """A passage that holds no word of the question has four tenths of its cosine, in both scores."""
+    from .conftest import Asker
+
+    class Same:
+        def embed_documents(self, texts: list[str]) -> list[list[float]]:
+            return [[1.0, 0.0] for _ in texts]
+
+        def embed_query(self, text: str) -> list[float]:
+            return [1.0, 0.0]
+
+    (first, *_) = Asker(open_service(folder, embedding=Same()))("zebra", advanced={"mode": "hybrid"})["documents"]
+    assert (first["similarity"], first["relevancy"]) == (pytest.approx(0.4), pytest.approx(0.4))
+
+
 def test_a_reranker_orders_the_list(folder: Path, open_service: Any) -> None:
     """Its numbers are the relevancies of a reranked answer, and are not asked for otherwise."""
     from .conftest import Asker
