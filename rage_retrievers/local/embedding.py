@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import ChainMap
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from importlib.util import find_spec
 from itertools import chain
@@ -73,17 +74,16 @@ class WordVectors:
 
     def _tokens(self, texts: list[list[str]]) -> Iterator[list[int]]:
         """The token ids of each text. No token of this vocabulary spans a space, so a word is encoded only once."""
-        known = self._known
-        new = list({word for words in texts for word in words if word not in known})
+        known: Mapping[str, list[int]] = self._known
+        new = list(set().union(*texts).difference(known))
         encoded = self._tokenizer.encode_batch_fast(new, add_special_tokens=False) if new else []
         learnt = dict(zip(new, (encoding.ids for encoding in encoded), strict=True))
         if len(known) < _KNOWN_WORDS:
-            known.update(learnt)
+            self._known.update(learnt)
+        elif learnt:
+            known = {**known, **learnt} if len(texts) >= _FEW_TEXTS else ChainMap(learnt, self._known)
         for words in texts:
-            try:
-                yield list(chain.from_iterable(map(known.__getitem__, words)))
-            except KeyError:
-                yield list(chain.from_iterable(learnt[word] if word in learnt else known[word] for word in words))
+            yield list(chain.from_iterable(map(known.__getitem__, words)))
 
 
 class Injected:
