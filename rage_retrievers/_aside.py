@@ -37,6 +37,9 @@ class _Worker(threading.Thread):
                 return
 
     def _do(self, work: Callable[[], Any], outcome: Future[Any]) -> None:
+        if not outcome.set_running_or_notify_cancel():
+            _idle.append(self)
+            return
         try:
             result = work()
         except BaseException as error:
@@ -48,7 +51,10 @@ class _Worker(threading.Thread):
 
 
 def aside(work: Callable[[], T]) -> Future[T]:
-    """Begin the work in another thread, as many at once as are asked for; the future has its outcome."""
+    """Begin the work in another thread, as many at once as are asked for; the future has its outcome.
+
+    Cancelled before it began, it is not done; once begun, it is done to its end.
+    """
     outcome: Future[T] = Future()
     try:
         worker = _idle.pop()

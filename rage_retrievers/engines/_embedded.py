@@ -14,6 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
+from .._aside import aside
 from .._flow import WireRequest, WireResponse
 from ..errors import ConnectionFailedError, DeadlineExceededError
 from . import Engines
@@ -30,8 +31,8 @@ _lock = threading.Lock()
 _threads: list[ThreadPoolExecutor] = []
 
 
-def _aside(work: Callable[[], T]) -> Future[T]:
-    """Begin `work` in a thread: an index, an embedding or a reranker cannot be interrupted, but left behind."""
+def _pooled(work: Callable[[], T]) -> Future[T]:
+    """Begin `work` in a thread: an embedding or a reranker cannot be interrupted, but left behind."""
     if not _threads:
         _threads.append(ThreadPoolExecutor(_THREADS, thread_name_prefix="rage-embedded"))
     return _threads[0].submit(contextvars.copy_context().run, work)
@@ -61,7 +62,9 @@ class _Opening:
         with _lock:
             under_way = _openings.get(self._key)
             if under_way is None:
-                under_way = _openings[self._key] = _aside(self._open)
+                # Not in the pool, for whose threads the end of the process would wait.
+                context = contextvars.copy_context()
+                under_way = _openings[self._key] = aside(lambda: context.run(self._open))
             return under_way
 
     def _open(self) -> LocalService:
@@ -109,7 +112,7 @@ class EmbeddedEngine:
         if service is None:
             opening = self._opening.begin()
             service = self._opening.service = _result(opening, end, lambda: _still_indexing(timeout))
-        work = _aside(lambda: _handle(service, request, max_bytes))
+        work = _pooled(lambda: _handle(service, request, max_bytes))
         try:
             return _result(work, end, lambda: deadline_passed(request, timeout))
         finally:
@@ -141,7 +144,7 @@ class AsyncEmbeddedEngine:
                 if service is None:
                     opening = asyncio.wrap_future(self._opening.begin())
                     service = self._opening.service = await asyncio.shield(opening)
-                return await asyncio.wrap_future(_aside(lambda: _handle(service, request, max_bytes)))
+                return await asyncio.wrap_future(_pooled(lambda: _handle(service, request, max_bytes)))
         except TimeoutError:
             raise (deadline_passed(request, timeout) if service else _still_indexing(timeout)) from None
 

@@ -6,6 +6,7 @@ import gc
 import os
 import threading
 import weakref
+from concurrent.futures import Future
 
 import pytest
 
@@ -26,6 +27,22 @@ def test_one_after_the_other_shares_a_thread() -> None:
     meet = threading.Barrier(5)
     busy = [aside(lambda: meet.wait(5)) for _ in range(5)]
     assert sorted(one.result(5) for one in busy) == [0, 1, 2, 3, 4]
+
+
+def test_what_is_cancelled_before_it_began_is_not_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And its thread takes the next job."""
+    done: list[int] = []
+    cancelled: Future[None] = Future()
+    cancelled.cancel()
+    worker = aside(threading.current_thread).result(5)
+    assert isinstance(worker, _aside._Worker)
+    with monkeypatch.context() as patch:
+        patch.setattr(_aside, "Future", lambda: cancelled)
+        aside(lambda: done.append(1))
+    then: Future[int] = Future()
+    worker.jobs.put((lambda: 2, then))
+    assert (then.result(5), done) == (2, [])
+    _aside._idle.clear()
 
 
 def test_nothing_of_the_work_is_kept() -> None:
