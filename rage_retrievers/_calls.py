@@ -117,7 +117,8 @@ class ResearchPlan:
 
 _QUERY_NAMES = tuple(QueryOptions.__annotations__)
 _CLIENT_NAMES = tuple(ClientOptions.__annotations__)
-_FOR_SETTINGS = ("organization", "pipeline_id", "base_url", "environment", "retrieval_url", "allow_insecure",
+_ADDRESS = ("organization", "pipeline_id")
+_FOR_SETTINGS = (*_ADDRESS, "base_url", "environment", "retrieval_url", "allow_insecure",
                  "max_response_mib", "user_agent")  # fmt: skip
 
 
@@ -183,9 +184,7 @@ class Calls:
         connection = self.connection
         if "api_key" in options:
             connection = replace(connection, credential=Credential(options.pop("api_key")))
-        elsewhere: dict[str, str] = {
-            name: options.pop(name) for name in ("pipeline_id", "organization") if name in options
-        }
+        elsewhere: dict[str, str] = {name: options.pop(name) for name in _ADDRESS if name in options}
         if elsewhere:
             connection = replace(connection, address=_redirected(connection.address, elsewhere))
         listeners = _listeners(options.pop("listeners", self.listeners))
@@ -197,12 +196,10 @@ class Calls:
         """The passages for a question. Whatever is wrong with the question is raised before anything is sent."""
         values = {**self.defaults, "question": question, **options}
         address = self.connection.address
-        elsewhere: dict[str, str] = {
-            name: values.pop(name) for name in ("pipeline_id", "organization") if name in values
-        }
-        query = self._query(values)
-        if elsewhere:
+        if "pipeline_id" in values or "organization" in values:
+            elsewhere = {name: values.pop(name) for name in _ADDRESS if name in values}
             address = _redirected(address, elsewhere)
+        query = self._query(values)
         if not self.enabled:
             return _disabled(query)
         operation = _endpoint.retrieve(address, query, max_bytes=self.connection.max_bytes)
@@ -333,10 +330,8 @@ class Calls:
                 f"The time of the call was spent after {call.attempts} attempts; raise timeout= if it needs longer."
             )
         call.attempts += 1
-        request = operation.build(token)
         correlation = correlation_id.get() or call.call_id
-        if correlation:
-            request = request.with_headers(((HEADER, correlation),))
+        request = operation.build(token, ((HEADER, correlation),) if correlation else ())
         send = Send(request, min(remaining, _LONGEST_SEND), self.connection.max_bytes)
         if call.listeners:
             return (yield from self._told(operation, call, send))
@@ -403,7 +398,7 @@ def _agrees(address: Address, own: Mapping[str, Any]) -> None:
     """Refuse an id that would be passed over because the older gateway's address names another."""
     if address.retrieval_url is None:
         return
-    for name in ("organization", "pipeline_id"):
+    for name in _ADDRESS:
         named = getattr(address.target, name)
         if own.get(name) is not None and str(own[name]).strip() != named:
             raise ConfigurationError(

@@ -13,13 +13,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC
 from email.utils import parsedate_to_datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, Generic, TypeVar, get_args
 from urllib.parse import quote
 
 from pydantic import ValidationError
 
-from ._flow import WireRequest, WireResponse
+from ._flow import Headers, WireRequest, WireResponse
 from ._json import mend_text, read_json
 from ._weight import check_weight
 from .errors import (
@@ -55,8 +55,8 @@ class Operation(Generic[T]):
     """One thing the service can be asked: how to write the request and how to read the answer."""
 
     name: str
-    build: Callable[[str], WireRequest]
-    """From the token to the request."""
+    build: Callable[..., WireRequest]
+    """From the token, and headers that go beside the usual ones, to the request."""
     read: Callable[[WireResponse], T]
 
 
@@ -70,7 +70,7 @@ class Address:
     """Whether the token is sent as `x-lambda-api-key` too, as the vendor's clients do on the local environment."""
     user_agent: str = "rage-retrievers"
 
-    def headers(self, token: str) -> tuple[tuple[str, str], ...]:
+    def headers(self, token: str) -> Headers:
         """The headers of every request. The older gateway takes the bare token, without `Bearer`."""
         bearer = token if self.retrieval_url is not None else f"Bearer {token}"
         base = (
@@ -103,8 +103,8 @@ def retrieve(
     body = encode_query(query)
     url = address.retrieval_url or address.url("/retrieval")
 
-    def build(token: str) -> WireRequest:
-        return WireRequest("POST", url, address.headers(token), body)
+    def build(token: str, more: Headers = ()) -> WireRequest:
+        return WireRequest("POST", url, address.headers(token) + more, body)
 
     def read(response: WireResponse) -> Retrieval:
         return read_retrieval(response, query, max_documents, max_bytes)
@@ -114,18 +114,18 @@ def retrieve(
 
 def encode_query(query: Query) -> bytes:
     """The body of a retrieval; what is empty and would change the meaning, or nothing, is left out."""
-    body: dict[str, Any] = {
-        "question": query.question,
-        "numResults": query.num_results,
-        "rerank": query.rerank,
-    }
+    more: dict[str, Any] = {}
     if query.metadata_filters:
-        body["metadata-filters"] = query.metadata_filters
+        more["metadata-filters"] = query.metadata_filters
     if query.context and query.context.get("messages"):
-        body["context"] = query.context
+        more["context"] = query.context
     if query.advanced_query:
-        body["advanced-query"] = query.advanced_query
-    return _dump(body)
+        more["advanced-query"] = query.advanced_query
+    if more:
+        return _dump({"question": query.question, "numResults": query.num_results, "rerank": query.rerank, **more})
+    # As `_dump` writes it: json makes an encoder for each mapping, and none for a text.
+    question, rerank = _encode(query.question), "true" if query.rerank else "false"
+    return mend_text(f'{{"question":{question},"numResults":{query.num_results:d},"rerank":{rerank}}}').encode()
 
 
 # Made once: `json.dumps` with options makes an encoder for each call.
@@ -172,9 +172,7 @@ def read_retrieval(
         raise ResponseTooLargeError(
             f"The answer has {len(retrieval.documents)} documents; the limit is {max_documents}."
         )
-    private = retrieval.__pydantic_private__
-    assert private is not None  # the model declares private attributes
-    private["_facts"] = _ORDERED[query.ordered_by]
+    retrieval.learn(_ORDERED[query.ordered_by])
     if query.min_score is not None:
         retrieval = retrieval.with_facts(documents=_at_least(query.min_score, retrieval))
     return retrieval
@@ -241,7 +239,7 @@ def pipeline_status(address: Address) -> Operation[PipelineStatus]:
         data = _object(response)
         return _model(PipelineStatus, data.get("data", data))
 
-    return Operation("pipeline", lambda token: _get(address, "", token), read)
+    return Operation("pipeline", partial(_get, address, ""), read)
 
 
 def start_research(
@@ -255,8 +253,9 @@ def start_research(
         fields["n8n"] = dict(n8n)
     body = _dump(fields)
 
-    def build(token: str) -> WireRequest:
-        return WireRequest("POST", address.url("/deep-research"), address.headers(token), body, repeatable=False)
+    def build(token: str, more: Headers = ()) -> WireRequest:
+        headers = address.headers(token) + more
+        return WireRequest("POST", address.url("/deep-research"), headers, body, repeatable=False)
 
     def read(response: WireResponse) -> str:
         research_id = _object(response).get("researchId")
@@ -288,12 +287,12 @@ def poll_research(address: Address, research_id: str) -> Operation[Research | No
             {**data, "research_id": research_id, "markdown": "" if markdown is None else markdown},
         )
 
-    return Operation("poll_research", lambda token: _get(address, tail, token), read)
+    return Operation("poll_research", partial(_get, address, tail), read)
 
 
-def _get(address: Address, tail: str, token: str) -> WireRequest:
+def _get(address: Address, tail: str, token: str, more: Headers = ()) -> WireRequest:
     headers = tuple(pair for pair in address.headers(token) if pair[0] != "content-type")
-    return WireRequest("GET", address.url(tail), headers, b"")
+    return WireRequest("GET", address.url(tail), headers + more, b"")
 
 
 def _object(response: WireResponse) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 T = TypeVar("T")
+Headers: TypeAlias = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,12 +25,12 @@ class WireRequest:
 
     method: str
     url: str
-    headers: tuple[tuple[str, str], ...]
+    headers: Headers
     body: bytes
     repeatable: bool = True
     """Whether sending it twice does what sending it once does, so that a connection found dead may be replaced."""
 
-    def with_headers(self, headers: tuple[tuple[str, str], ...]) -> WireRequest:
+    def with_headers(self, headers: Headers) -> WireRequest:
         """The same request with these headers as well."""
         return WireRequest(self.method, self.url, self.headers + headers, self.body, self.repeatable)
 
@@ -187,6 +188,7 @@ __all__: Sequence[str] = [
     "Clock",
     "Effect",
     "Flow",
+    "Headers",
     "Race",
     "Send",
     "Sleep",

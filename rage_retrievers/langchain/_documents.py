@@ -5,7 +5,8 @@ from __future__ import annotations
 from langchain_core.documents import Document
 
 from .._mold import Mold
-from ..models import Retrieval
+from ..models import Document as Passage
+from ..models import Retrieval, ScoreName
 
 _MOLD = Mold(Document(page_content="", metadata={}, id=None))
 
@@ -17,14 +18,15 @@ def to_documents(retrieval: Retrieval) -> list[Document]:
     the two scores that is, and `source`, where the service left it out but gave another name of the source.
     """
     ordered_by = retrieval.ordered_by
-    found = []
-    for document in retrieval.documents:
-        metadata = document.fields()
-        if document.source is None:
-            named = document.source_display_name or document.unique_source or document.origin_id
-            if named is not None:
-                metadata["source"] = named
-        metadata["score"] = document.score(ordered_by)
-        metadata["ordered_by"] = ordered_by
-        found.append(_MOLD.cast({"page_content": document.text, "id": document.id, "metadata": metadata}))
-    return found
+    return [_document(one, ordered_by) for one in retrieval.documents]
+
+
+def _document(passage: Passage, ordered_by: ScoreName) -> Document:
+    metadata = passage.fields()
+    if metadata.get("source") is None:
+        named = passage.source_display_name or passage.unique_source or passage.origin_id
+        if named is not None:
+            metadata["source"] = named
+    metadata["score"] = metadata.get(ordered_by)
+    metadata["ordered_by"] = ordered_by
+    return _MOLD.cast({"page_content": passage.text, "id": passage.id, "metadata": metadata})

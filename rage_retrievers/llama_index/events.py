@@ -6,7 +6,7 @@ from llama_index.core.instrumentation.events import BaseEvent
 from llama_index_instrumentation import get_dispatcher
 from llama_index_instrumentation.event_handlers import NullEventHandler
 
-from ..models import Retrieval, ScoreName
+from ..models import Facts, Retrieval, ScoreName
 from ..observability.enclosing import (
     ATTEMPTS,
     CACHED,
@@ -61,41 +61,43 @@ def announce(owner: str, retrieval: Retrieval, asked: Asked) -> None:
 
 
 def _attributes(retrieval: Retrieval, asked: Asked) -> dict[str, str | int | bool]:
+    facts = retrieval.facts
     found: dict[str, str | int | bool] = {
         PROVIDER_NAME: PROVIDER,
         DATA_SOURCE: asked.pipeline_id,
         TOP_K: asked.top_k,
-        ATTEMPTS: retrieval.attempts,
+        ATTEMPTS: facts.attempts,
         DOCUMENT_COUNT: len(retrieval),
     }
-    if _from_cache(retrieval):
+    if _from_cache(facts):
         found[CACHED] = True
-    if retrieval.stale:
+    if facts.stale:
         found[STALE] = True
-    if retrieval.degraded is not None:
-        found[DEGRADED] = retrieval.degraded
+    if facts.degraded is not None:
+        found[DEGRADED] = facts.degraded
     return found
 
 
 def _event(retrieval: Retrieval, asked: Asked) -> VectorizeRetrievalEvent:
+    facts = retrieval.facts
     return VectorizeRetrievalEvent(
         organization=asked.organization,
         pipeline_id=asked.pipeline_id,
         top_k=asked.top_k,
-        ordered_by=retrieval.ordered_by,
+        ordered_by=facts.ordered_by,
         documents=len(retrieval),
-        attempts=retrieval.attempts,
-        elapsed=retrieval.elapsed,
-        from_cache=_from_cache(retrieval),
-        stale=retrieval.stale,
-        degraded=retrieval.degraded,
+        attempts=facts.attempts,
+        elapsed=facts.elapsed,
+        from_cache=_from_cache(facts),
+        stale=facts.stale,
+        degraded=facts.degraded,
         average_relevancy=retrieval.average_relevancy,
         ndcg=retrieval.ndcg,
     )
 
 
-def _from_cache(retrieval: Retrieval) -> bool:
-    return retrieval.attempts == 0 and retrieval.degraded is None
+def _from_cache(facts: Facts) -> bool:
+    return facts.attempts == 0 and facts.degraded is None
 
 
 def _is_heard() -> bool:

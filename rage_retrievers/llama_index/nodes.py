@@ -68,7 +68,8 @@ class RetrievedNodes(list[NodeWithScore]):
 
 def to_nodes(retrieval: Retrieval, asked: Asked | None = None) -> RetrievedNodes:
     """The nodes of an answer, in its order."""
-    return RetrievedNodes([_scored(one, retrieval.ordered_by) for one in retrieval.documents], retrieval, asked)
+    ordered_by = retrieval.ordered_by
+    return RetrievedNodes([_scored(one, ordered_by) for one in retrieval.documents], retrieval, asked)
 
 
 _NODE = TextNode(
@@ -76,6 +77,7 @@ _NODE = TextNode(
 )
 _NODES = Mold(_NODE)
 _SCORED = Mold(RetrievedNode(node=_NODE, score=None, relevancy=None, similarity=None, ordered_by=None))
+_SOURCE = NodeRelationship.SOURCE
 _SOURCES = Mold(RelatedNodeInfo(node_id="", node_type=ObjectType.DOCUMENT))
 
 
@@ -95,7 +97,7 @@ def _node(document: Document) -> TextNode:
     metadata = _metadata(document)
     hidden = [name for name in metadata if name in _PLUMBING]
     origin = document.unique_source or document.origin_id or document.source
-    source = {NodeRelationship.SOURCE: _SOURCES.cast({"node_id": origin})} if origin else {}
+    source = {_SOURCE: _SOURCES.cast({"node_id": origin})} if origin else {}
     return _NODES.cast(
         {
             "id_": document.id or passages([document])[0].id,
@@ -123,11 +125,15 @@ def _metadata(document: Document) -> dict[str, Any]:
     A user's key that a field of the service has already, or that a score would have, is in `metadata` alone. Beside
     them, unless the user has one: `file_name`, the source's name without its path, by which a model can cite it.
     """
-    found = {name: value for name, value in document.fields().items() if name not in _SCORES}
+    found = document.fields()
+    for name in _SCORES:
+        found.pop(name, None)
     own = found.get("metadata")
     if isinstance(own, Mapping):
-        found.update({name: value for name, value in own.items() if name not in found and name not in _RESERVED})
-    name = readable_name(found)
-    if name is not None:
-        found.setdefault("file_name", name)
+        for name, value in own.items():
+            if name not in found and name not in _RESERVED:
+                found[name] = value
+    file_name = readable_name(found)
+    if file_name is not None:
+        found.setdefault("file_name", file_name)
     return found

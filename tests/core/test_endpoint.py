@@ -48,6 +48,15 @@ def test_rerank_is_always_sent() -> None:
     assert body_of() == {"question": "why?", "numResults": 5, "rerank": False}
 
 
+@pytest.mark.parametrize("question", ["why?", 'a "b" \\ c', "\n\t\x00\x7f", "é 文 \U0001f600 \u2028", "cut \ud83d"])
+@pytest.mark.parametrize("rerank", [True, False])
+def test_a_body_is_as_json_writes_it(question: str, rerank: bool) -> None:
+    """Byte for byte, whatever is in the question; half a character is replaced."""
+    query = Query.make({"question": question, "num_results": 7, "rerank": rerank})
+    sent = {"question": question.replace("\ud83d", "\ufffd"), "numResults": 7, "rerank": rerank}
+    assert _endpoint.encode_query(query) == json.dumps(sent, ensure_ascii=False, separators=(",", ":")).encode()
+
+
 def test_hyphenated_keys_are_what_the_service_reads() -> None:
     """A key the service does not know would return unfiltered data."""
     sent = body_of(
