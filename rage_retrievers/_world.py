@@ -208,6 +208,9 @@ async def _until(future: Future[Any], timeout: float) -> Any:
             loop.call_soon_threadsafe(finish)
 
     future.add_done_callback(wake)
-    async with asyncio.timeout(timeout):
+    expiry = loop.call_later(timeout, finish)  # half of what asyncio.timeout takes, and lines are long under load
+    try:
         await done
-    return future.result()
+    finally:
+        expiry.cancel()
+    return future.result(0)
