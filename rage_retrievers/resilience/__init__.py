@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING
 
 from .._lazy import loader
@@ -48,12 +49,11 @@ __all__ = [
 ]
 
 
+@cache
 def default_pipeline() -> Pipeline:
     """10 s in all, 3 attempts, 64 calls in flight, and a circuit breaker."""
-    return _DEFAULT
+    return Pipeline([Deadline(), Bulkhead(), Retry(), CircuitBreaker()])
 
-
-_DEFAULT = Pipeline([Deadline(), Bulkhead(), Retry(), CircuitBreaker()])
 
 # The policies that have to be asked for are loaded when they are.
 _HOMES = {

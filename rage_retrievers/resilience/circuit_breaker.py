@@ -10,8 +10,6 @@ import threading
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
-import pybreaker
-
 from .._flow import Flow
 from ..errors import CircuitOpenError, ConfigurationError, DeadlineExceededError, StatusError
 from ..observability.events import CircuitChanged, Rejected
@@ -19,7 +17,8 @@ from .failures import is_service_failure
 from .pipeline import Call, Home, Step, above, at_least_one
 from .window import Window
 
-CLOSED, OPEN, HALF_OPEN = pybreaker.STATE_CLOSED, pybreaker.STATE_OPEN, pybreaker.STATE_HALF_OPEN
+# As pybreaker names them, which loads Tornado where that is installed, and so is loaded with the first breaker.
+CLOSED, OPEN, HALF_OPEN = "closed", "open", "half-open"
 
 
 class Admission(NamedTuple):
@@ -44,6 +43,8 @@ class Circuit:
     """
 
     def __init__(self, options: CircuitBreaker) -> None:
+        import pybreaker
+
         self._options = options
         self._lock = threading.Lock()
         self._breaker = pybreaker.CircuitBreaker(fail_max=options.in_a_row)
@@ -157,6 +158,7 @@ class CircuitBreaker:
         at_least_one("in_a_row", self.in_a_row)
         above("window", self.window)
         above("reset_after", self.reset_after)
+        import pybreaker  # noqa: F401  # here, for the circuit is made amid a call, where an event loop would wait
 
     def circuit(self, home: Home) -> Circuit:
         """The circuit of the pipeline that lives there."""

@@ -342,6 +342,17 @@ def test_importing_without_the_extra_says_which() -> None:
     assert 'pip install "rage-retrievers[langchain]"' in said
 
 
+def test_importing_loads_no_breaker() -> None:
+    """pybreaker loads Tornado where that is installed: the first retriever does it, and no call in an event loop."""
+    code = (
+        "import sys; from rage_retrievers.langchain import VectorizeRetriever as Retriever\n"
+        "print('pybreaker' in sys.modules)\n"
+        "Retriever(api_key='t', organization='o', pipeline_id='p'); print('pybreaker' in sys.modules)"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60).stdout
+    assert said.split() == ["False", "True"]
+
+
 def test_the_token_is_sent(ask: Ask, service: Recorder) -> None:
     """The token reaches the service, as a bearer."""
     ask(service.retriever(), "q")
