@@ -9,13 +9,17 @@ from __future__ import annotations
 
 import json as jsonlib
 import logging
+import math
+import os
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import lru_cache
+from json.encoder import encode_basestring_ascii
 from threading import BoundedSemaphore
 from typing import Any, TextIO
 
@@ -196,11 +200,7 @@ class EventLog:
 
     def _emit(self, level: int, name: str, fields: Fields) -> None:
         logger = self.logger
-        # Made here, because finding the caller costs a third of a record and would always name this line.
-        record = logging.LogRecord(logger.name, level, "", 0, Line(name, fields), None, None)
-        record.__dict__.update(fields)
-        record.event = name
-        logger.handle(record)
+        logger.handle(_record(logger.name, level, name, fields))
 
     def _pipeline(self, target: Target) -> str:
         """The pipeline's id, checked once: settings mixed up may have put the token there."""
@@ -236,6 +236,39 @@ class EventLog:
         if self._worker is not None:
             self._worker.shutdown()
             self._worker = None
+
+
+def _record(logger: str, level: int, event: str, fields: Fields) -> logging.LogRecord:
+    """A record without a caller, which would always be a line of this file; half the cost of LogRecord's own."""
+    record = logging.LogRecord.__new__(logging.LogRecord)
+    attributes, now = record.__dict__, time.time()
+    attributes.update(_alike(logger, level, os.getpid()))
+    attributes.update(fields)
+    attributes["event"] = event
+    attributes["msg"] = Line(event, fields)
+    attributes["relativeCreated"] += (now - attributes["created"]) * 1000
+    attributes["created"] = now
+    attributes["msecs"] = float(int((now - int(now)) * 1000))
+    attributes["thread"] = threading.get_ident()
+    attributes["threadName"] = threading.current_thread().name
+    if "taskName" in attributes:
+        attributes["taskName"] = _task_name()
+    return record
+
+
+@lru_cache(maxsize=64)
+def _alike(logger: str, level: int, process: int) -> Fields:
+    """The attributes of a first record, most of which those of this logger, level and process have in common."""
+    return vars(logging.LogRecord(logger, level, "", 0, None, None, None))
+
+
+def _task_name() -> str | None:
+    asyncio = sys.modules.get("asyncio")
+    try:
+        task = asyncio.current_task() if asyncio is not None else None
+    except RuntimeError:
+        return None
+    return None if task is None else task.get_name()
 
 
 @lru_cache(maxsize=64)
@@ -290,22 +323,39 @@ def _date(second: int) -> str:
 class JSONFormatter(logging.Formatter):
     """One JSON object a line: timestamp, level, logger, event, then the record's fields."""
 
-    _encode = jsonlib.JSONEncoder(default=str, check_circular=False, separators=(", ", ": ")).encode
-
     def format(self, record: logging.LogRecord) -> str:
         """The record as one line."""
         message = record.msg
-        data: Fields = {"timestamp": timestamp(record.created), "level": record.levelname, "logger": record.name}
         if isinstance(message, Line):
-            data["event"] = message.name
-            data.update(message.fields)
-        else:
-            data["event"] = record.__dict__.get("event") or record.getMessage()
-            extra = record.__dict__.items()
-            data.update({name: value for name, value in extra if name not in _PLAIN_RECORD})
-            if record.exc_info or record.exc_text:
-                data["exception"] = record.exc_text or self.formatException(record.exc_info or (None, None, None))
-        return self._encode(data)
+            fields = message.fields
+            head = _head(record.levelname, record.name, message.name, tuple(fields))
+            return head % (timestamp(record.created), *[_WRITERS.get(type(v), _encode)(v) for v in fields.values()])
+        data: Fields = {"timestamp": timestamp(record.created), "level": record.levelname, "logger": record.name}
+        data["event"] = record.__dict__.get("event") or record.getMessage()
+        extra = record.__dict__.items()
+        data.update({name: value for name, value in extra if name not in _PLAIN_RECORD})
+        if record.exc_info or record.exc_text:
+            data["exception"] = record.exc_text or self.formatException(record.exc_info or (None, None, None))
+        return _encode(data)
+
+
+_encode = jsonlib.JSONEncoder(default=str, check_circular=False, separators=(", ", ": ")).encode
+
+
+def _number(value: float) -> str:
+    return float.__repr__(value) if math.isfinite(value) else _encode(value)
+
+
+# What fields nearly always are is written without an encoder, which costs more than all the rest of a line.
+_WRITERS: Mapping[type, Callable[[Any], str]] = {str: encode_basestring_ascii, int: int.__repr__, float: _number}
+
+
+@lru_cache(maxsize=256)
+def _head(level: str, logger: str, event: str, names: tuple[str, ...]) -> str:
+    """A line with a place for the timestamp and for the value of each field."""
+    constant = _encode({"level": level, "logger": logger, "event": event})[1:-1]
+    fields = [_encode(name).replace("%", "%%") + ": %s" for name in names]
+    return "{" + ", ".join(['"timestamp": "%s"', constant.replace("%", "%%"), *fields]) + "}"
 
 
 def configure_logging(
@@ -347,3 +397,13 @@ def _level_of_settings() -> str:
 
 class _Configured(logging.StreamHandler[TextIO]):
     """The handler that `configure_logging` added, so that it can be told from the application's own."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write the line and flush; `handle` holds the lock, so it is not taken a second time."""
+        try:
+            self.stream.write(self.format(record) + self.terminator)
+            self.stream.flush()
+        except RecursionError:
+            raise
+        except Exception:
+            self.handleError(record)

@@ -33,17 +33,17 @@ Detector: TypeAlias = Callable[[str], Iterable[tuple[int, int, str]]]
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """Replace what `pattern` matches by `label`. `hint` is a text without which the pattern cannot match."""
+    """Replace what `pattern` matches by `label`. In lower case, a text without one of `hints` has no match."""
 
     label: str
     pattern: re.Pattern[str]
-    hint: str = ""
+    hints: tuple[str, ...] = ()
     check: Callable[[str], str] | None = None
     """From what matched to what to show instead; None shows the label."""
 
-    def hide(self, text: str) -> str:
-        """The text without what this shape finds."""
-        if self.hint and self.hint not in text:
+    def hide(self, text: str, folded: str) -> str:
+        """The text without what this shape finds; `folded` is the text in lower case."""
+        if self.hints and not _holds_one(folded, self.hints):
             return text
         check = self.check
         if check is None:
@@ -51,23 +51,54 @@ class Shape:
         return self.pattern.sub(lambda match: check(match[0]), text)
 
 
+def _holds_one(text: str, words: tuple[str, ...]) -> bool:
+    for word in words:  # noqa: SIM110 # a generator costs more than the searches
+        if word in text:
+            return True
+    return False
+
+
+def _hidden(text: str, shapes: tuple[Shape, ...]) -> str:
+    folded = text.lower()
+    for shape in shapes:
+        text = shape.hide(text, folded)
+    return text
+
+
+def _escaped(char: str) -> str:
+    """A pattern for an ASCII character as it is, and as it is escaped for JSON, for a URL (twice too) and for HTML."""
+    code, names = f"{ord(char):02x}", {"=": "equals", ":": "colon", '"': "quot", "'": "apos", "@": "commat"}
+    digits = f"{code[0]}[{code[1]}{code[1].upper()}]"
+    return rf"(?:{re.escape(char)}|\\u00{digits}|%(?:25)?{digits}|&#(?:0*{ord(char)}|[xX]0*{digits});|&{names[char]};)"
+
+
+_ASSIGNS = f"(?:{_escaped('=')}|{_escaped(':')})"
+_SPACES = r"(?:\s|%20|\+){0,3}"
+_WORD = r"(?:(?<![a-z])|(?<=%[0-9a-f]{2})|(?<=u00[0-9a-f]{2})|(?<=\\[nrt]))"  # a word begins after an escape too
+_QUOTES = rf"(?:\\{{0,3}}(?:{_escaped(chr(34))}|{_escaped(chr(39))}))?"
+
 CREDENTIAL_SHAPES = (
     # A field named like a secret, and its value: `"api_key": "…"`, `token=…`, `Authorization: Bearer …`.
     Shape(
         r"\1" + REDACTED,
         re.compile(
-            r"(?i)((?:authorization|api[_-]?key|(?<![a-z])(?:[a-z]+[_-])?token|secret|passwd|password|cookie)"
-            r"[\"']?\s{0,3}[=:]\s{0,3}[\"']?)(?:(?:bearer|basic)\s+[^\s\"'&,;})\]]+|[^\s\"'&,;})\]]{6,})"
+            rf"(?i)((?:authorization|api[_-]?key|{_WORD}(?:[a-z]+[_-])?token|secret|passwd|password|cookie)"
+            rf"{_QUOTES}{_SPACES}{_ASSIGNS}{_SPACES}{_QUOTES})"
+            r"(?:(?:bearer|basic)(?:\s|%20|\+)+[^\s\"'&,;})\]]+|[^\s\"'&,;})\]]{6,})"
         ),
+        ("authorization", "apikey", "api_key", "api-key", "token", "secret", "passw", "cookie"),
     ),
-    Shape(REDACTED, re.compile(r"eyJ[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*){0,4}"), "eyJ"),
-    Shape(r"\1 " + REDACTED, re.compile(r"\b((?i:bearer))\s+(?=[\w.~+/=-]*\d|\S{20})[\w.~+/=-]{8,}")),
+    Shape(REDACTED, re.compile(r"eyJ[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*){0,4}"), ("eyj",)),
+    Shape(r"\1 " + REDACTED, re.compile(r"\b((?i:bearer))\s+(?=[\w.~+/=-]*\d|\S{20})[\w.~+/=-]{8,}"), ("bearer",)),
     Shape(
         REDACTED,
         re.compile(r"\b(?:sk-[\w-]{16,}|gh[pousr]_\w{20,}|AKIA[0-9A-Z]{16}|xox[abprs]-[\w-]{10,}|AIza[\w-]{30,})"),
+        ("sk-", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "akia", "xox", "aiza"),
     ),
-    Shape("://" + REDACTED + "@", re.compile(r"://[^\s/@]{1,256}@"), "@"),
+    Shape("://" + REDACTED + "@", re.compile(r"://[^\s/@]{1,256}@"), ("@",)),
 )
+# What a text without any credential nearly always lacks; each shape above and each e-mail address has one of these.
+_MARKED = re.compile(r"[=:@%&\\\uff20\ufe6b]|eyJ|[Bb][Ee][Aa][Rr][Ee][Rr]|sk-|gh[pousr]_|AKIA|xox|AIza").search
 
 
 def _luhn(digits: str) -> bool:
@@ -75,10 +106,16 @@ def _luhn(digits: str) -> bool:
     return sum(value - 9 if value > 9 else value for value in doubled) % 10 == 0
 
 
+_CARDS_BEGIN = "234568"
+"""Numbers of the payment networks; seconds since 1970, in whatever unit, begin with 1."""
+
+
 def _hide_cards(run: str) -> str:
     """The run of digit groups without any window of whole groups that is a card number."""
     groups = list(re.finditer(r"\d+", run))
     for first in range(len(groups)):
+        if groups[first][0][0] not in _CARDS_BEGIN:
+            continue
         digits = ""
         for last in range(first, len(groups)):
             digits += groups[last][0]
@@ -106,25 +143,45 @@ def _hide_phone(run: str) -> str:
     return "[phone]" if 8 <= len(re.sub(r"\D", "", run)) <= 15 else run
 
 
+_AT = rf"(?:{_escaped('@')}|[\uff20\ufe6b])"
 EMAIL_SHAPES = (
-    Shape("[email]", re.compile(r"(?<![\w.+%-])[\w.+%'-]+@(?:[\w-]+\.)+[\w-]{2,}"), "@"),
-    Shape("[email]", re.compile(r"(?<![\w.+%-])[\w.+'-]+%40(?:[\w-]+\.)+[\w-]{2,}"), "%40"),
+    Shape(
+        "[email]",
+        # An apostrophe belongs to a name only between letters; elsewhere it is a quotation mark.
+        re.compile(
+            rf"(?<![\w.+%-])(?<!\w')(?:[\w.+-]|%(?!(?:25)?40)|(?<=\w)'(?=\w))+{_AT}(?:[\w-]+[.\uff0e])+[\w-]{{2,}}"
+        ),
+        ("@", "40", "#64", "#064", "commat", "\uff20", "\ufe6b"),
+    ),
 )
+_CARD_GROUPS = r"\d{2,19}(?:[ \u00a0-]\d{2,19}){0,9}"
 PERSONAL_SHAPES = (
     *EMAIL_SHAPES,
     Shape("[iban]", re.compile(r"\b[A-Za-z]{2}\d{2}(?:[ -]?[A-Za-z0-9]){11,30}\b", re.ASCII), check=_hide_iban),
-    Shape("[card]", re.compile(r"(?<!\d)\d{2,19}(?:[ \u00a0-]\d{2,19}){0,9}(?!\d)", re.ASCII), check=_hide_cards),
+    # Dots only where they part a number as cards are parted: elsewhere they make a decimal, a version or an address.
+    Shape(
+        "[card]",
+        re.compile(
+            r"(?<![\d.])(?:\d{4}\.\d{4}\.\d{4}\.\d{1,7}|\d{4}\.\d{6}\.\d{4,5})(?![\d.]\d|\d)"
+            rf"|(?<!\d)(?<!\b0\.){_CARD_GROUPS}(?!\d)",
+            re.ASCII,
+        ),
+        check=_hide_cards,
+    ),
     Shape(
         "[phone]",
         re.compile(
             r"(?<![\w.+])(?:\+[1-9](?:[ ./()\u00a0-]{0,2}\d){6,14}"
-            r"|(?<!\d[ -])(?:00[1-9](?:[ ./()\u00a0-]{0,2}\d){6,14}|\(?0?\d{2,4}\)?[ ./-]\d{3,4}[ .-]\d{3,4}))"
+            r"|(?<!\d[ -])(?:00[1-9](?:[ ./()\u00a0-]{0,2}\d){6,14}|\(?0?\d{2,4}\)?[ ./-]\d{3,4}[ .-]\d{3,4}"
+            r"|\(0\d{1,5}\)[ /-]{0,2}\d{2,4}(?:[ /-]?\d{2,4}){1,4}|(?<!/)0\d{2,4}[ /-]\d{5,9}))"
             r"(?!\w|[ .-]\d)",
             re.ASCII,
         ),
         check=_hide_phone,
     ),
 )
+_NAMING = CREDENTIAL_SHAPES + EMAIL_SHAPES
+_DIGIT = re.compile(r"\d", re.ASCII).search
 
 _SECRET_FIELD = re.compile(
     r"(?i)(?:token|secret|passw(?:or)?d|passphrase|api[-_.]?key|(?:access|private|secret|lambda-api|signing|audit)[-_.]?key"
@@ -152,8 +209,7 @@ class Redactor:
     def text(self, text: str) -> str:
         """The text of a message, a field or an id, without credentials and without personal data."""
         shown = self.credentials(text)
-        for shape in PERSONAL_SHAPES:
-            shown = shape.hide(shown)
+        shown = _hidden(shown, PERSONAL_SHAPES if _DIGIT(shown) else EMAIL_SHAPES)
         for pattern in self.patterns:
             shown = re.sub(pattern, REDACTED, shown)
         return shown
@@ -161,16 +217,12 @@ class Redactor:
     def credentials(self, text: str) -> str:
         """The text without credentials."""
         shown = self.secrets.hide(text)
-        for shape in CREDENTIAL_SHAPES:
-            shown = shape.hide(shown)
-        return shown
+        return _hidden(shown, CREDENTIAL_SHAPES) if _MARKED(shown) else shown
 
     def identifier(self, text: str) -> str:
         """An id or a name, without credentials and e-mail addresses; digits in ids only look like cards and phones."""
-        shown = self.credentials(text)
-        for shape in EMAIL_SHAPES:
-            shown = shape.hide(shown)
-        return shown
+        shown = self.secrets.hide(text)
+        return _hidden(shown, _NAMING) if _MARKED(shown) else shown
 
     def identifiers(self, texts: Iterable[str]) -> list[str]:
         """Many identifiers at once, which costs little more than one."""

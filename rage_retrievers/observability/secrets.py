@@ -6,6 +6,7 @@ Registering is cheap, and so is importing this module; `redaction` does the rest
 from __future__ import annotations
 
 import base64
+import html
 import json
 import re
 import threading
@@ -57,17 +58,22 @@ def _replace(form: str, text: str) -> str:
 
 
 def _forms(secret: str) -> tuple[str, ...]:
-    """The ways a secret appears, longest first: as it is, cut short, quoted for a URL, in JSON, in base64 or hex."""
+    """The ways a secret appears, longest first: as it is, cut short, its signature alone, escaped for a URL, for JSON
+    or for HTML, in base64 or hex."""
     raw = secret.encode("utf-8", "surrogatepass")
-    percent = quote(raw, safe="")
+    percent, in_json = quote(raw, safe=""), json.dumps(secret)[1:-1]
     forms = {
         secret,
         percent,
         quote(raw),  # a slash is left as it is there
         re.sub("%[0-9A-F]{2}", lambda code: code[0].lower(), percent),
+        quote(percent, safe=""),
         quote_plus(raw),
-        json.dumps(secret)[1:-1],
+        in_json,
+        in_json.replace("/", "\\/"),
         repr(secret)[1:-1],
+        *(re.sub(r"[&<>'=+]", lambda char, style=style: style % ord(char[0]), in_json) for style in _JSON_ESCAPES),
+        *_in_html(secret),
         raw.hex(),
         raw.hex().upper(),
     }
@@ -76,10 +82,26 @@ def _forms(secret: str) -> tuple[str, ...]:
             # Inside a longer text a secret starts at any of three alignments; its edge characters mix with others.
             encoded = encode(b"\0" * shift + raw).decode().rstrip("=")
             forms.add(encoded[(0, 2, 3)[shift] : -1])
-    if len(secret) >= 24:
-        # Messages are cut at a length, so the beginning of a secret counts as the secret.
-        forms.add(secret[:_BEGINNING])
+    # Messages are cut at a length, so the beginning of a secret counts as the secret; so does the part of a JWT that
+    # proves it.
+    for part in (secret, *_JWT.findall(secret)):
+        if len(part) >= 24:
+            forms |= {part, part[:_BEGINNING]}
     return tuple(sorted((form for form in forms if len(form) >= _SHORTEST_SECRET), key=len, reverse=True))
+
+
+_JSON_ESCAPES = ("\\u%04x", "\\u%04X")
+_JWT = re.compile(r"^eyJ[\w-]+\.[\w-]+\.([\w-]+)$")
+
+
+def _in_html(secret: str) -> set[str]:
+    """With the five characters of HTML escaped as `html.escape` does it, with decimal quotes, and with `=` as well."""
+    escaped = html.escape(secret)
+    decimal = escaped.replace("&#x27;", "&#39;").replace("&quot;", "&#34;")
+    return {
+        html.escape(secret, quote=False),
+        *(form.replace("=", equals) for form in (escaped, decimal) for equals in ("=", "&#x3D;", "&#61;")),
+    }
 
 
 secrets_in_use = Secrets()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import html
 import json
 import time
 from urllib.parse import quote, quote_plus
@@ -32,7 +33,15 @@ FORMS = {
     "quoted for a path": quote(SECRET, safe=""),
     "quoted for a form": quote_plus(SECRET),
     "quoted in lower case": quote(SECRET, safe="").lower().replace("p%40ss", "p%40ss"),
+    "quoted twice": quote(quote(SECRET, safe=""), safe=""),
     "in JSON": json.dumps(SECRET)[1:-1],
+    "in JSON with slashes escaped": json.dumps(SECRET)[1:-1].replace("/", "\\/"),
+    "in JSON made for HTML": json.dumps(SECRET)[1:-1]
+    .replace("&", "\\u0026")
+    .replace("=", "\\u003d")
+    .replace("+", "\\u002b"),
+    "in HTML": html.escape(SECRET),
+    "in HTML, all of it": html.escape(SECRET).replace("&quot;", "&#34;").replace("=", "&#x3D;"),
     "in repr": repr(SECRET)[1:-1],
     "in hex": SECRET.encode().hex(),
     "in base64": base64.b64encode(SECRET.encode()).decode(),
@@ -80,6 +89,14 @@ def test_any_secret_is_found_within_base64(secret: str, before: bytes, after: by
         ("password=correct-horse", f"password={REDACTED}"),
         ("key sk-proj_0123456789abcdef0", f"key {REDACTED}"),
         ("AKIAIOSFODNN7EXAMPLE", REDACTED),
+        (r"token\u003dcorrect-horse", rf"token\u003d{REDACTED}"),
+        (r"{\"api_key\": \"hello-world-1\"}", rf'{{\"api_key\": \"{REDACTED}"}}'),
+        ("a=1&amp;access_token&#x3D;abcdefgh&amp;k=1", f"a=1&amp;access_token&#x3D;{REDACTED}&amp;k=1"),
+        ("{&quot;secret&quot;: &quot;correct-horse&quot;}", f"{{&quot;secret&quot;: &quot;{REDACTED}&quot;}}"),
+        ("api_key&#61;abcdefgh", f"api_key&#61;{REDACTED}"),
+        ("?next=%3Ftoken%3Dabcdefgh", f"?next=%3Ftoken%3D{REDACTED}"),
+        ("%2522password%2522%253A%2522abcdefgh", f"%2522password%2522%253A%2522{REDACTED}"),
+        ("Authorization%3A%20Bearer%20abc123def456", f"Authorization%3A%20{REDACTED}"),
     ],
 )
 def test_credentials_nobody_registered_are_known_by_shape(text: str, shown: str) -> None:
@@ -97,6 +114,14 @@ def test_credentials_nobody_registered_are_known_by_shape(text: str, shown: str)
         ("amex 378282246310005", "amex [card]"),
         ("IBAN DE89 3704 0044 0532 0130 00 AND MORE", "IBAN [iban] AND MORE"),
         ("gb82west12345698765432.", "[iban]."),
+        (
+            "write to ada\uff20example.org, ada&#64;example.org or ada\\u0040example.org",
+            "write to [email], [email] or [email]",
+        ),
+        ("mail='ada@example.org' o'neil@example.org", "mail='[email]' [email]"),
+        ("card 4111.1111.1111.1111, amex 3782.822463.10005.", "card [card], amex [card]."),
+        ("(030) 123 456 78 or 0171/1234567 or 0171 1234567", "[phone] or [phone] or [phone]"),
+        ("(0221)123456-78, Tel.: 030-12345678.", "[phone], Tel.: [phone]."),
         ("call +49 (0)30 1234-5678 or 030 1234 5678 or (212) 555-0100", "call [phone] or [phone] or [phone]"),
     ],
 )
@@ -113,6 +138,13 @@ def test_personal_data_is_hidden(text: str, shown: str) -> None:
         "from 2024-01-15 10:02:03 to 2024-01-15T10:02:03.123456Z",
         "score 0.9959771, host 192.168.1.100, attempt 2 of 3, 1753692182.123456",
         "bd649160-a790-4b81-a4f4-4655ffe3a71f-87ac4bd6c356e27-84",
+        "582893ba-291c-4ec7-a6ee-e85c26888817 aip_0171/0012 page 030/112",
+        "2026-01-31 00:00:59 +0000, 20260131T235959, week 05/2026, 05/12/2026, 31.01.2026, 2026.01.31.1200",
+        "version 10.0.19041.1288, 1.26.4, 2024.12.1, 3.11.0rc1; 10.128.0.1:8080, fe80::1ff:fe23:4567:890a",
+        "0.4111111111111111 and 0.77146006, 1.0e-05, 99.95 %, 12,345,678.90, (0.5) (0) (12)",
+        "epoch 1753692182, 1753692182123, 1753692182123456, 1753692182123456789",
+        "GET /org/org-1/pipelines/aip-1/retrieval?k=5&amp;rerank=true -> 200 (0.4 s)",
+        "a token: none, 3 tokens, tokenizer=wordpiece, at 10:30 @home, x = y@z",
         "HTTP 401; check the token: it may be missing, mistyped, expired, or of another environment.",
         "basic knowledge of the bearer of instruments, max_tokens=1000000",
     ],
@@ -168,6 +200,13 @@ def test_a_passage_is_cut_without_showing_half_a_secret() -> None:
         assert shown.endswith("…")
 
 
+def test_the_signature_of_a_token_in_use_is_a_secret_by_itself() -> None:
+    """What proves a JWT is found without the two parts before it, whole or cut short."""
+    signature = JWT.rpartition(".")[2]
+    shown = knowing(JWT).text(f"signature {signature}, or {signature[:30]}…")
+    assert shown == f"signature {REDACTED}, or {REDACTED}…"
+
+
 def test_errors_are_redacted_in_place_with_their_causes() -> None:
     """What the service echoed is gone from the message, the fields and the chain; the class and status stay."""
     error = ServerError(f"HTTP 500: {JWT}", status=500, error=f"bad {JWT}", details="ada@example.org")
@@ -178,7 +217,33 @@ def test_errors_are_redacted_in_place_with_their_causes() -> None:
     assert "eyJ" not in str(error) + error.message + str(error.__cause__) + repr(error)
 
 
-UNITS = ["a", "1 ", "1", "12 ", "a.b-", "://", "DE89 ", "+4 ", "x@", "eyJ", "token=", "a@b.", "(0", "bearer ", "%40a."]
+UNITS = [
+    "a'",
+    "@ a'",
+    "0171/",
+    "(030) ",
+    "4111.",
+    "4111.1111.",
+    "token&#",
+    "%2540a.",
+    "&#64;a.",
+    "\\u003d",
+    "a",
+    "1 ",
+    "1",
+    "12 ",
+    "a.b-",
+    "://",
+    "DE89 ",
+    "+4 ",
+    "x@",
+    "eyJ",
+    "token=",
+    "a@b.",
+    "(0",
+    "bearer ",
+    "%40a.",
+]
 
 
 @pytest.mark.parametrize("unit", UNITS)
