@@ -21,7 +21,7 @@ from ..models import Query, Retrieval
 from ..scope import current_scope
 from .correlation import correlation_id
 from .events import CallCompleted, Event
-from .logs import JSONFormatter, Line, timestamp
+from .logs import JSONFormatter, record_of, timestamp
 from .outcomes import outcome
 from .redaction import DEFAULT_REDACTOR, Redactor
 
@@ -115,6 +115,8 @@ def _ids(retrieval: Retrieval) -> Iterator[str]:
 
 def filter_fields(query: Query) -> list[str]:
     """The names of the metadata fields that a query filters by, sorted, each once."""
+    if not query.metadata_filters and not query.advanced_query:
+        return []
     found = {str(name) for item in query.metadata_filters or () for name in item}
     found.update(_clause_fields((query.advanced_query or {}).get("filters")))
     return sorted(found)
@@ -148,14 +150,13 @@ def to_logger(name: str = AUDIT) -> Sink:
     logger = logging.getLogger(name)
 
     def write(record: Record) -> None:
-        entry = _AuditLogRecord(name, logging.INFO, __file__, 0, Line(EVENT, record), None, None, "audit")
-        entry.__dict__.update(record)
-        entry.event = EVENT
-        handlers = list(_handlers(logger))
-        if not handlers:
-            raise LookupError(f"the logger {name} has no handler that keeps records")
-        for handler in handlers:
+        entry = record_of(name, logging.INFO, EVENT, record, _AuditLogRecord)
+        kept = False
+        for handler in _handlers(logger):
             _watch(handler)
+            kept = True
+        if not kept:
+            raise LookupError(f"the logger {name} has no handler that keeps records")
         logger.callHandlers(entry)
         if entry.failure is not None:
             raise entry.failure
@@ -191,8 +192,7 @@ def to_file(path: str | PathLike[str]) -> Sink:
     formatter = JSONFormatter()
 
     def write(record: Record) -> None:
-        entry = logging.LogRecord(AUDIT, logging.INFO, __file__, 0, Line(EVENT, record), None, None, "audit")
-        line = formatter.format(entry) + "\n"
+        line = formatter.format(record_of(AUDIT, logging.INFO, EVENT, record)) + "\n"
         with lock, open(path, "a", encoding="utf-8", errors="replace") as file:
             file.write(line)
 

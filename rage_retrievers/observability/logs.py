@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from json.encoder import encode_basestring_ascii
 from threading import BoundedSemaphore
-from typing import Any, TextIO
+from typing import Any, TextIO, TypeVar, overload
 
 from ..models import Target
 from .correlation import correlation_id
@@ -200,7 +200,7 @@ class EventLog:
 
     def _emit(self, level: int, name: str, fields: Fields) -> None:
         logger = self.logger
-        logger.handle(_record(logger.name, level, name, fields))
+        logger.handle(record_of(logger.name, level, name, fields))
 
     def _pipeline(self, target: Target) -> str:
         """The pipeline's id, checked once: settings mixed up may have put the token there."""
@@ -238,9 +238,18 @@ class EventLog:
             self._worker = None
 
 
-def _record(logger: str, level: int, event: str, fields: Fields) -> logging.LogRecord:
+R = TypeVar("R", bound=logging.LogRecord)
+
+
+@overload
+def record_of(logger: str, level: int, event: str, fields: Fields) -> logging.LogRecord: ...
+@overload
+def record_of(logger: str, level: int, event: str, fields: Fields, kind: type[R]) -> R: ...
+def record_of(
+    logger: str, level: int, event: str, fields: Fields, kind: type[logging.LogRecord] = logging.LogRecord
+) -> logging.LogRecord:
     """A record without a caller, which would always be a line of this file; half the cost of LogRecord's own."""
-    record = logging.LogRecord.__new__(logging.LogRecord)
+    record = kind.__new__(kind)
     attributes, now = record.__dict__, time.time()
     attributes.update(_alike(logger, level, os.getpid()))
     attributes.update(fields)
@@ -347,7 +356,14 @@ def _number(value: float) -> str:
 
 
 # What fields nearly always are is written without an encoder, which costs more than all the rest of a line.
-_WRITERS: Mapping[type, Callable[[Any], str]] = {str: encode_basestring_ascii, int: int.__repr__, float: _number}
+_WRITERS: Mapping[type, Callable[[Any], str]] = {
+    str: encode_basestring_ascii,
+    int: int.__repr__,
+    float: _number,
+    bool: {True: "true", False: "false"}.__getitem__,
+    type(None): lambda _: "null",
+    list: lambda values: "[" + ", ".join([_WRITERS.get(type(v), _encode)(v) for v in values]) + "]",
+}
 
 
 @lru_cache(maxsize=256)

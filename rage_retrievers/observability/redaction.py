@@ -227,6 +227,8 @@ class Redactor:
     def identifiers(self, texts: Iterable[str]) -> list[str]:
         """Many identifiers at once, which costs little more than one."""
         given = list(texts)
+        if not given:
+            return given
         shown = self.identifier("\n".join(given)).split("\n")
         return shown if len(shown) == len(given) else [self.identifier(text) for text in given]
 
