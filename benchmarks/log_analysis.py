@@ -1,6 +1,8 @@
 """How long reading a large log takes, and how much memory: writes one (1 GB unless told otherwise), then reads it.
 
-Run: python benchmarks/log_analysis.py [MEGABYTES | --smoke]. The bar is 60 s of one core for 1 GB, in constant memory.
+Run: python benchmarks/log_analysis.py [MEGABYTES | --smoke]. The bar is 60 s of one core for 1 GB, in constant memory:
+at most 20 MB more than before the reading began, whatever the size. The time is that of the processor, so that
+neighbours do not count; the file lies in a temporary folder, and is gone at the end.
 """
 
 from __future__ import annotations
@@ -63,11 +65,15 @@ def main() -> None:
             file.writelines(block for _ in range(megabytes * 1_000_000 // len(block)))
         size = path.stat().st_size / 1e6
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        began = time.perf_counter()
+        began, began_by_clock = time.process_time(), time.perf_counter()
         report = analyse([path])
-        seconds = time.perf_counter() - began
-        grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory) / 1024
-    print(f"{size:,.0f} MB, {report.lines:,} lines: {seconds:.1f} s, {size / seconds:.0f} MB/s, {grown:.1f} MB more")
+        seconds, by_clock = time.process_time() - began, time.perf_counter() - began_by_clock
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        grown = (peak - memory) / 1024
+    print(
+        f"{size:,.0f} MB, {report.lines:,} lines: {seconds:.1f} s of one core ({by_clock:.1f} s by the clock), ", end=""
+    )
+    print(f"{size / seconds:.0f} MB/s; peak RSS {peak / 1024:.0f} MB, {grown:.1f} MB more than before")
     for finding in report.findings[:3]:
         print(f"  {finding.pipeline} {finding.operation} {finding.error_type} x{finding.count:,} since {finding.since}")
     sys.exit(seconds > 60 * size / 1_000 or grown > 20)

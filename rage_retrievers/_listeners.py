@@ -17,18 +17,22 @@ if TYPE_CHECKING:
 def listeners_of(settings: VectorizeSettings) -> tuple[Listener, ...]:
     """A log where a level or `debug` was set, the process's metrics, an audit trail, spans; each only where wanted."""
     chosen: list[Listener] = []
-    if settings.debug or "log_level" in settings.model_fields_set:
+    if settings.debug or settings.log_texts or "log_level" in settings.model_fields_set:
         from .observability.logs import EventLog
 
-        chosen.append(EventLog(level="DEBUG" if settings.debug else settings.log_level))
+        level = "DEBUG" if settings.debug else settings.log_level
+        chosen.append(EventLog(level=level, show_texts=settings.log_texts, max_text=settings.log_max_text))
     if settings.enable_metrics:
-        chosen.append(process_metrics())
+        metrics = process_metrics()
+        metrics.max_pipelines = settings.metrics_max_pipelines
+        chosen.append(metrics)
     if settings.enable_audit_log:
         chosen.append(_audit(settings))
     if settings.enable_tracing:
         from .observability.tracing import Tracing
 
-        chosen.append(Tracing())
+        documents, question = settings.trace_documents, settings.trace_question
+        chosen.append(Tracing(documents=documents, question=question, http_spans=settings.trace_requests))
     return tuple(chosen)
 
 

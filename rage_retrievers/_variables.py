@@ -62,6 +62,12 @@ def _resembles(word: str, words: Sequence[str]) -> bool:
     return len(word) > 3 and bool(difflib.get_close_matches(word, words, n=1, cutoff=0.65))
 
 
+def shortly(value: object) -> str:
+    """The value; of a long one its beginning, as it may be a token in the wrong variable."""
+    text = value if isinstance(value, str) else None
+    return repr(value) if text is None or len(text) <= 24 else repr(f"{text[:12]}…")
+
+
 def allowed(field: FieldInfo) -> str:
     """What a setting may be, in a reader's words: `number > 0`, `true or false`, the names it is one of."""
     return _bounded(_kind(field.annotation), field.metadata)

@@ -10,39 +10,35 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
-from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from ._variables import ENV_FILE, allowed, is_secret, misspelt, set_by, written
+from ._profiles import PROFILES
+from ._setting_kinds import (
+    Count,
+    Environment,
+    Fallback,
+    FromOne,
+    LogLevel,
+    MiB,
+    NotNegative,
+    Number,
+    Positive,
+    Profiles,
+    Score,
+    Share,
+    ShareBelowOne,
+    Style,
+    in_case,
+)
+from ._variables import ENV_FILE, allowed, is_secret, misspelt, set_by, shortly, written
 from .errors import ConfigurationError
 from .models import unknown_keyword
 
 __all__ = ["PROFILES", "ConfigurationWarning", "VectorizeSettings", "mistyped_variables"]
-
-PROFILES: dict[str, dict[str, Any]] = {
-    "development": {"debug": True, "log_level": "DEBUG", "timeout_ms": 30_000, "enable_metrics": True},
-    "staging": {"log_level": "INFO", "enable_metrics": True, "enable_audit_log": True},
-    "production": {"log_level": "WARNING", "enable_metrics": True, "enable_audit_log": True, "enable_caching": True},
-    "performance": {
-        "log_level": "ERROR",
-        "timeout_ms": 3_000,
-        "retry_attempts": 1,
-        "enable_caching": True,
-        "cache_ttl": 900,
-        "max_in_flight": 256,
-    },
-    "security": {
-        "log_level": "INFO",
-        "enable_audit_log": True,
-        "enable_caching": False,
-        "debug": False,
-        "max_response_mib": 4,
-    },
-}
-"""What each profile sets; whatever is given elsewhere wins over it."""
 
 
 class ConfigurationWarning(UserWarning):
@@ -53,24 +49,6 @@ def _variable(*names: str, default: Any, doc: str, unit: str | None = None) -> A
     """A setting read from the first of these environment variables that is set."""
     described = f"{doc} ({unit})" if unit else doc
     return Field(default, validation_alias=AliasChoices(*names), description=described)
-
-
-def _text(case: str) -> BeforeValidator:
-    """Names are read in either case, with or without white space around them."""
-    return BeforeValidator(lambda value: getattr(value.strip(), case)() if isinstance(value, str) else value)
-
-
-_Environment = Annotated[Literal["prod", "staging", "dev", "local"], _text("lower")]
-_LogLevel = Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], _text("upper")]
-_Style = Annotated[Literal["standard", "detailed", "compact"], _text("lower")]
-_Profiles = Literal["development", "staging", "production", "performance", "security"]
-_Share = Annotated[float, Field(gt=0, le=1)]
-_NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-_Number = Annotated[int, Field(ge=1)]
-_Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-_MiB = Annotated[float, Field(gt=0, le=100_000, allow_inf_nan=False)]
-_Score = Annotated[float, Field(allow_inf_nan=False)]
-_Count = Annotated[int, Field(ge=0)]
 
 
 class VectorizeSettings(BaseSettings):
@@ -113,7 +91,7 @@ class VectorizeSettings(BaseSettings):
         default=None,
         doc="The API's address, or local:FOLDER for the embedded pipeline; instead of environment",
     )
-    environment: _Environment = _variable(
+    environment: Environment = _variable(
         "VECTORIZE_ENV", default="prod", doc="Which of the service's environments: prod, staging, dev or local"
     )
     retrieval_url: str | None = _variable(
@@ -121,78 +99,113 @@ class VectorizeSettings(BaseSettings):
     )
 
     enabled: bool = _variable("RAGE_ENABLED", default=True, doc="Whether to retrieve at all; false answers empty lists")
-    num_results: _Number = _variable("RAGE_NUM_RESULTS", default=5, doc="Passages per question")
+    num_results: Number = _variable("RAGE_NUM_RESULTS", default=5, doc="Passages per question")
     rerank: bool = _variable(
         "RAGE_RERANK", default=False, doc="Whether to rerank, which costs a unit of the advanced quota"
     )
-    min_relevance_score: _Score | None = _variable(
+    min_relevance_score: Score | None = _variable(
         "RAGE_MIN_RELEVANCE_SCORE", default=None, doc="The least relevancy of a passage, where the list is reranked"
     )
-    min_similarity_score: _Score | None = _variable(
+    min_similarity_score: Score | None = _variable(
         "RAGE_MIN_SIMILARITY_SCORE", default=None, doc="The least similarity of a passage, where it is not"
     )
-    timeout_ms: _Positive = _variable(
+    timeout_ms: Positive = _variable(
         "RAGE_TIMEOUT_MS", default=10_000, doc="The budget of a whole call, retries included", unit="ms"
     )
-    retry_attempts: _Count = _variable(
+    retry_attempts: Count = _variable(
         "RAGE_RETRY_ATTEMPTS", default=2, doc="Requests after the first, for transient errors; 0 for none"
     )
-    retry_delay_ms: _Positive = _variable(
+    retry_delay_ms: Positive = _variable(
         "RAGE_RETRY_DELAY_MS", default=200, doc="The ceiling of the first pause, doubled for each more", unit="ms"
     )
-    retry_max_delay_ms: _Positive = _variable(
+    retry_max_delay_ms: Positive = _variable(
         "RAGE_RETRY_MAX_DELAY_MS", default=5_000, doc="The ceiling of every pause", unit="ms"
     )
-    retry_budget: _Share = _variable(
+    retry_budget: Share = _variable(
         "RAGE_RETRY_BUDGET", default=0.1, doc="The share of a pipeline's calls that may be repeated in an outage"
     )
-    circuit_failures: _Number = _variable(
+    retry_reserve: FromOne = _variable(
+        "RAGE_RETRY_RESERVE", default=10, doc="Repeats that are there at once, before calls have earned any"
+    )
+    circuit_failures: Number = _variable(
         "RAGE_CIRCUIT_FAILURES", default=5, doc="Failures in a row that open the circuit"
     )
-    circuit_failure_rate: _Share = _variable(
+    circuit_failure_rate: Share = _variable(
         "RAGE_CIRCUIT_FAILURE_RATE", default=0.5, doc="The share of failures that opens the circuit"
     )
-    circuit_minimum_calls: _Number = _variable(
+    circuit_minimum_calls: Number = _variable(
         "RAGE_CIRCUIT_MINIMUM_CALLS", default=10, doc="Calls in the window before that share counts"
     )
-    circuit_window_ms: _Positive = _variable(
+    circuit_window_ms: Positive = _variable(
         "RAGE_CIRCUIT_WINDOW_MS", default=30_000, doc="How far back that share looks", unit="ms"
     )
-    circuit_reset_ms: _Positive = _variable(
+    circuit_reset_ms: Positive = _variable(
         "RAGE_CIRCUIT_RESET_MS", default=30_000, doc="Until an open circuit admits a probe", unit="ms"
     )
-    max_in_flight: _Number = _variable(
+    max_in_flight: Number = _variable(
         "RAGE_MAX_IN_FLIGHT", default=64, doc="Calls to one pipeline at once, from this process"
     )
-    max_wait_ms: _NotNegative | None = _variable(
+    max_wait_ms: NotNegative | None = _variable(
         "RAGE_MAX_WAIT_MS",
         default=None,
         doc="How long a call waits until fewer are in flight; unset for as long as its budget allows",
         unit="ms",
     )
-    rate_limit: _Positive | None = _variable(
+    rate_limit: Positive | None = _variable(
         "RAGE_RATE_LIMIT", default=None, doc="Requests a second to one pipeline; unset for no limit"
+    )
+    rate_limit_burst: Number | None = _variable(
+        "RAGE_RATE_LIMIT_BURST", default=None, doc="Requests at once after a quiet time; unset for those of a second"
+    )
+    rate_limit_wait_ms: NotNegative | None = _variable(
+        "RAGE_RATE_LIMIT_WAIT_MS",
+        default=None,
+        doc="How long a request waits for its turn; unset for as long as its call's budget allows",
+        unit="ms",
+    )
+    enable_throttling: bool = _variable(
+        "RAGE_ENABLE_THROTTLING", default=False, doc="Whether a service that turns calls away is sent fewer of them"
+    )
+    throttle_k: FromOne = _variable(
+        "RAGE_THROTTLE_K", default=2, doc="How many requests are sent for each that is accepted before any is refused"
+    )
+    throttle_window_ms: Positive = _variable(
+        "RAGE_THROTTLE_WINDOW_MS", default=120_000, doc="How far back accepted requests are counted", unit="ms"
     )
     enable_hedging: bool = _variable(
         "RAGE_ENABLE_HEDGING", default=False, doc="Whether a slow request gets a second one beside it"
     )
-    hedge_delay_ms: _NotNegative | None = _variable(
+    hedge_delay_ms: NotNegative | None = _variable(
         "RAGE_HEDGE_DELAY_MS",
         default=None,
-        doc="After how long; unset for longer than 95 % of the requests before took",
+        doc="After how long; unset for longer than most of the requests before took",
         unit="ms",
     )
-    max_response_mib: _MiB = _variable(
+    hedge_percentile: ShareBelowOne = _variable(
+        "RAGE_HEDGE_PERCENTILE", default=0.95, doc="The share of the requests before, where no delay is set"
+    )
+    hedge_minimum_calls: Number = _variable(
+        "RAGE_HEDGE_MINIMUM_CALLS", default=20, doc="Requests that must be known before that share is used"
+    )
+    hedge_budget: Share = _variable(
+        "RAGE_HEDGE_BUDGET", default=0.05, doc="The share of requests that may get a second one"
+    )
+    max_response_mib: MiB = _variable(
         "RAGE_MAX_RESPONSE_MIB", default=16, doc="The largest answer that is read", unit="MiB"
     )
     enable_caching: bool = _variable("RAGE_ENABLE_CACHING", default=False, doc="Whether answers are cached in process")
-    cache_ttl: _Positive = _variable("RAGE_CACHE_TTL", default=300, doc="How long a cached answer is fresh", unit="s")
-    cache_max_entries: _Number = _variable("RAGE_CACHE_MAX_ENTRIES", default=1_024, doc="Answers kept for a pipeline")
-    cache_stale_for: _NotNegative = _variable(
+    cache_ttl: Positive = _variable("RAGE_CACHE_TTL", default=300, doc="How long a cached answer is fresh", unit="s")
+    cache_max_entries: Number = _variable("RAGE_CACHE_MAX_ENTRIES", default=1_024, doc="Answers kept for a pipeline")
+    cache_stale_for: NotNegative = _variable(
         "RAGE_CACHE_STALE_FOR",
         default=0,
         doc="How long after that it still answers while the service is down",
         unit="s",
+    )
+    degrade: Fallback | None = _variable(
+        "RAGE_DEGRADE",
+        default=None,
+        doc="What answers in an outage: an empty list, or what the cache still has; unset for an error",
     )
     engine: str = _variable("RAGE_ENGINE", default="httpx", doc="Which HTTP library sends the requests")
     allow_insecure: bool = _variable(
@@ -200,11 +213,20 @@ class VectorizeSettings(BaseSettings):
     )
     user_agent: str = _variable("RAGE_USER_AGENT", default="", doc="What the User-Agent header says; empty for ours")
 
-    log_level: _LogLevel = _variable(
+    log_level: LogLevel = _variable(
         "RAGE_LOG_LEVEL", default="WARNING", doc="Where set, every client logs its events from this level on"
     )
     debug: bool = _variable("RAGE_DEBUG", default=False, doc="Whether every event is logged, whatever the level")
+    log_texts: bool = _variable(
+        "RAGE_LOG_TEXTS", default=False, doc="Whether questions and passages are logged too, redacted"
+    )
+    log_max_text: Number = _variable(
+        "RAGE_LOG_MAX_TEXT", default=2_000, doc="How much of each is logged", unit="characters"
+    )
     enable_metrics: bool = _variable("RAGE_ENABLE_METRICS", default=False, doc="Whether calls are counted and timed")
+    metrics_max_pipelines: Number = _variable(
+        "RAGE_METRICS_MAX_PIPELINES", default=1_000, doc="Pipelines that are counted apart; others are counted together"
+    )
     enable_audit_log: bool = _variable(
         "RAGE_ENABLE_AUDIT_LOG", default=False, doc="Whether each call leaves an audit record"
     )
@@ -222,23 +244,34 @@ class VectorizeSettings(BaseSettings):
     enable_tracing: bool = _variable(
         "RAGE_ENABLE_TRACING", default=False, doc="Whether calls are told to OpenTelemetry's tracer"
     )
+    trace_documents: bool = _variable(
+        "RAGE_TRACE_DOCUMENTS", default=False, doc="Whether spans hold the ids and scores of the documents"
+    )
+    trace_question: bool = _variable(
+        "RAGE_TRACE_QUESTION", default=False, doc="Whether spans hold the question, redacted"
+    )
+    trace_requests: bool = _variable(
+        "RAGE_TRACE_REQUESTS",
+        default=True,
+        doc="Whether each request has a span; false leaves that to the HTTP library's instrumentation",
+    )
     correlation_id_prefix: str = _variable(
         "RAGE_CORRELATION_ID_PREFIX", default="rage", doc="How correlation ids made here begin"
     )
 
-    max_tokens: _Number = _variable(
+    max_tokens: Number = _variable(
         "RAGE_MAX_TOKENS",
         default=4_000,
         doc="What the passages in a prompt of the LangChain tool and middleware may take",
         unit="tokens",
     )
-    token_buffer: _Count = _variable(
+    token_buffer: Count = _variable(
         "RAGE_TOKEN_BUFFER", default=200, doc="How much of max_tokens is kept free", unit="tokens"
     )
-    format_style: _Style = _variable(
+    format_style: Style = _variable(
         "RAGE_FORMAT_STYLE", default="standard", doc="How tools and middleware write passages for a model"
     )
-    config_profile: Annotated[_Profiles, _text("lower")] | None = _variable(
+    config_profile: Annotated[Profiles, in_case("lower")] | None = _variable(
         "RAGE_CONFIG_PROFILE", default=None, doc="A named set of defaults"
     )
 
@@ -262,11 +295,13 @@ class VectorizeSettings(BaseSettings):
         raise ConfigurationError("\n".join(dict.fromkeys(_line(cls, given, problem) for problem in problems)))
 
     @model_validator(mode="after")
-    def _leaves_room(self) -> Self:
+    def _go_together(self) -> Self:
         if self.token_buffer >= self.max_tokens:
             raise ValueError(
                 f"token_buffer = {self.token_buffer} leaves nothing of max_tokens = {self.max_tokens}; make it smaller."
             )
+        if self.degrade in ("stale", "stale-or-empty") and not self.enable_caching:
+            raise ValueError(f"degrade = {self.degrade!r} needs a cache to answer from; set enable_caching as well.")
         return self
 
     def changed(self, **given: Any) -> Self:
@@ -358,14 +393,8 @@ def _line(cls: type[VectorizeSettings], given: Mapping[str, Any], problem: Mappi
         place = "" if set_by(names, os.environ) else f"{ENV_FILE}: "
         where = f"{place}{variable} (setting {name})"
     field = cls.model_fields[name]
-    shown = "***" if is_secret(field) else _shortly(value)
+    shown = "***" if is_secret(field) else shortly(value)
     return f"{where} = {shown} cannot be used; allowed: {allowed(field)}."
-
-
-def _shortly(value: object) -> str:
-    """The value; of a long one its beginning, as it may be a token in the wrong variable."""
-    text = value if isinstance(value, str) else None
-    return repr(value) if text is None or len(text) <= 24 else repr(f"{text[:12]}…")
 
 
 def documented(cls: type[VectorizeSettings] = VectorizeSettings) -> Iterable[tuple[str, tuple[str, ...], FieldInfo]]:

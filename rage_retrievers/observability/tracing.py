@@ -290,6 +290,9 @@ class _Current:
             detach(self._token)
 
 
+_TRACE_PARENT = "00-%032x-%016x-%02x"
+
+
 def trace_headers(span: Span) -> Headers:
     """`traceparent` and `tracestate` of a span; baggage stays here, as it belongs to the application.
 
@@ -298,7 +301,7 @@ def trace_headers(span: Span) -> Headers:
     context = span.get_span_context()
     if not context.is_valid:
         return ()
-    parent = ("traceparent", "00-%032x-%016x-%02x" % (context.trace_id, context.span_id, context.trace_flags))
+    parent = ("traceparent", _TRACE_PARENT % (context.trace_id, context.span_id, context.trace_flags))
     state = context.trace_state
     return (parent, ("tracestate", state.to_header())) if state else (parent,)
 

@@ -11,23 +11,28 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from rage_retrievers import ConfigurationError, VectorizeSettings, scope
+from rage_retrievers import ConfigurationError, VectorizeClient, VectorizeSettings, scope
 from rage_retrievers._calls import Calls
 from rage_retrievers._face import shaping
 from rage_retrievers._listeners import listeners_of
+from rage_retrievers._policies import policies_of
 from rage_retrievers._variables import allowed
 from rage_retrievers.models import Target
-from rage_retrievers.observability import Audit, CallCompleted, EventLog, Tracing
+from rage_retrievers.observability import Audit, CallCompleted, EventLog, Metrics, Tracing
 from rage_retrievers.observability.redaction import DEFAULT_REDACTOR
 from rage_retrievers.resilience import (
+    AdaptiveThrottle,
     Bulkhead,
     Cache,
     CircuitBreaker,
     Deadline,
+    Degrade,
+    EmptyAnswer,
     Hedge,
     RateLimit,
     Retry,
     RetryBudget,
+    StaleAnswer,
     default_pipeline,
 )
 from rage_retrievers.settings import PROFILES, ConfigurationWarning, documented, mistyped_variables
@@ -70,7 +75,7 @@ def _texts(field: str) -> tuple[str, str, str]:
         return names[0], names[1], names[2]
     if "bool" in annotation:
         return "true", "false", "true"
-    if "rate" in field or "budget" in field:
+    if "float" in annotation and any(word in field for word in ("rate", "budget", "percentile")):
         return "0.25", "0.5", "0.75"
     if "int" in annotation or "float" in annotation:
         return "301", "302", "303"
@@ -87,6 +92,8 @@ def _same(settings: VectorizeSettings, field: str, text: str) -> bool:
 @pytest.mark.parametrize("field", VectorizeSettings.model_fields)
 def test_every_setting_goes_by_what_is_nearer(field: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Constructor before environment before .env, for every kind of setting, whatever aliases are mixed."""
+    if field == "degrade":  # a stale answer needs a cache
+        monkeypatch.setenv("RAGE_ENABLE_CACHING", "true")
     argument, environment, file = _texts(field)
     for in_file, in_environment in product(VectorizeSettings.variables()[field], repeat=2):
         Path(".env").write_text(f"{in_file}={file}\n")
@@ -232,16 +239,60 @@ def test_every_knob_of_the_policies_is_a_setting(monkeypatch: pytest.MonkeyPatch
         "RAGE_CIRCUIT_MINIMUM_CALLS": "7", "RAGE_CIRCUIT_WINDOW_MS": "8000", "RAGE_MAX_WAIT_MS": "0",
         "RAGE_ENABLE_CACHING": "1", "RAGE_CACHE_MAX_ENTRIES": "9", "RAGE_CACHE_STALE_FOR": "60",
         "RAGE_ENABLE_HEDGING": "1", "RAGE_HEDGE_DELAY_MS": "250", "RAGE_RATE_LIMIT": "0.5",
+        "RAGE_RETRY_RESERVE": "3", "RAGE_HEDGE_PERCENTILE": "0.9", "RAGE_HEDGE_BUDGET": "0.2",
+        "RAGE_HEDGE_MINIMUM_CALLS": "5", "RAGE_RATE_LIMIT_BURST": "4", "RAGE_RATE_LIMIT_WAIT_MS": "50",
+        "RAGE_ENABLE_THROTTLING": "1", "RAGE_THROTTLE_K": "1.5", "RAGE_THROTTLE_WINDOW_MS": "60000",
+        "RAGE_DEGRADE": "Stale-or-empty",
     }  # fmt: skip
     for name, value in environ.items():
         monkeypatch.setenv(name, value)
     pipeline = Calls.make({"api_key": "t", "organization": "o", "pipeline_id": "p"}).resilience
-    assert pipeline.get("retry") == Retry(cap=0.9, budget=RetryBudget(0.3))
+    assert pipeline.get("retry") == Retry(cap=0.9, budget=RetryBudget(0.3, 3))
     assert pipeline.get("circuit breaker") == CircuitBreaker(failure_rate=0.2, minimum_calls=7, window=8)
     assert pipeline.get("bulkhead") == Bulkhead(max_wait=0)
     assert pipeline.get("cache") == Cache(300, 9, 60)
-    assert pipeline.get("hedge") == Hedge(0.25)
-    assert pipeline.get("rate limit") == RateLimit(0.5, 1)
+    assert pipeline.get("hedge") == Hedge(0.25, percentile=0.9, budget=0.2, minimum_calls=5)
+    assert pipeline.get("rate limit") == RateLimit(0.5, 4, max_wait=0.05)
+    assert pipeline.get("throttle") == AdaptiveThrottle(1.5, 60)
+    assert pipeline.get("degradation") == Degrade((StaleAnswer(Cache(300, 9, 60)), EmptyAnswer()))
+
+
+def test_what_is_switched_on_without_more_has_the_policies_defaults() -> None:
+    """A switch alone gives the policy that its page describes."""
+    settings = VectorizeSettings.load(enable_hedging=True, enable_throttling=True, rate_limit=10)
+    pipeline = policies_of(settings)
+    assert [pipeline.get(kind) for kind in ("hedge", "throttle", "rate limit")] == [
+        Hedge(),
+        AdaptiveThrottle(),
+        RateLimit(),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("value", "fallbacks"), [("empty", ["empty"]), ("stale", ["stale"]), ("stale-or-empty", ["stale", "empty"])]
+)
+def test_a_fallback_is_a_setting(value: str, fallbacks: list[str]) -> None:
+    """RAGE_DEGRADE names what answers in an outage; without it nothing does."""
+    assert policies_of(VectorizeSettings.load()).get("degradation") is None
+    chosen = policies_of(VectorizeSettings.load(degrade=value, enable_caching=True)).get("degradation")
+    assert isinstance(chosen, Degrade)
+    assert [fallback.name for fallback in chosen.to] == fallbacks
+
+
+def test_an_outage_is_answered_as_the_setting_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the variable to the answer: no documents, and the answer says why."""
+    monkeypatch.setenv("RAGE_DEGRADE", "empty")
+    monkeypatch.setenv("RAGE_RETRY_ATTEMPTS", "0")
+    options = {"api_key": "token-1", "organization": "o", "pipeline_id": "p", "base_url": "http://127.0.0.1:9/v1"}
+    with VectorizeClient(**options) as client:  # type: ignore[arg-type]
+        answer = client.retrieve("Anybody there?")
+    assert (answer.documents, answer.degraded) == ((), "empty")
+
+
+def test_stale_answers_need_a_cache() -> None:
+    """Two settings that do not go together are told of by name."""
+    with pytest.raises(ConfigurationError, match=r"degrade = 'stale' needs a cache.*enable_caching"):
+        VectorizeSettings.load(degrade="stale")
 
 
 def test_the_settings_defaults_are_the_policies(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -288,6 +339,20 @@ def test_tracing_and_the_level_of_the_log_are_settings(monkeypatch: pytest.Monke
     (log, _) = listeners_of(VectorizeSettings.load(debug=True))
     assert isinstance(log, EventLog)
     assert log.level == "DEBUG"
+
+
+def test_what_logs_and_spans_show_are_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Texts in the log, documents and question on spans, the requests' own spans, how many pipelines are counted."""
+    shown = {"LOG_TEXTS": "1", "LOG_MAX_TEXT": "80", "TRACE_DOCUMENTS": "1", "TRACE_QUESTION": "1"}
+    counted = {"TRACE_REQUESTS": "0", "ENABLE_TRACING": "1", "ENABLE_METRICS": "1", "METRICS_MAX_PIPELINES": "1000"}
+    for name, value in {**shown, **counted}.items():
+        monkeypatch.setenv(f"RAGE_{name}", value)
+    log, metrics, tracing = listeners_of(VectorizeSettings.load())
+    assert isinstance(log, EventLog)
+    assert isinstance(tracing, Tracing)
+    assert isinstance(metrics, Metrics)
+    assert (log.show_texts, log.max_text, metrics.max_pipelines) == (True, 80, 1_000)
+    assert (tracing.documents, tracing.question, tracing.http_spans) == (True, True, False)
 
 
 def test_the_token_is_in_no_text_of_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
