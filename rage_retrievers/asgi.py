@@ -29,7 +29,7 @@ from .observability.correlation import DEFAULT_PREFIX, HEADER, correlation
 from .observability.metrics import Metrics
 from .observability.prometheus import exposition
 from .observability.redaction import DEFAULT_REDACTOR, Redactor
-from .resilience import CircuitBreaker
+from .resilience.circuit_breaker import known_circuits
 from .resilience.pipeline import Homes, shared_homes
 from .settings import VectorizeSettings
 
@@ -70,13 +70,10 @@ class CircuitState:
 def circuits(homes: Homes = shared_homes) -> list[CircuitState]:
     """Every circuit that a call of this process went through."""
     now = time.monotonic()
-    found = []
-    for target, home in list(homes._homes.items()):
-        for (kind, _), circuit in list(home._states.items()):
-            if kind == CircuitBreaker.kind:
-                wait = round(circuit.retry_after(now), 3)
-                found.append(CircuitState(*target, state=circuit.state, retry_after=wait))
-    return found
+    return [
+        CircuitState(*target, state=circuit.state, retry_after=round(circuit.retry_after(now), 3))
+        for target, circuit in known_circuits(homes)
+    ]
 
 
 @dataclass(slots=True)

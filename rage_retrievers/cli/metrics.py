@@ -28,9 +28,13 @@ def metrics(url: Url = DEFAULT_URL, as_json: options.AsJson = False) -> None:
     console.print(_series("attempts", said["attempts"], ("pipeline", "attempt", "status", "error_type")))
     if said["policies"]:
         console.print(_policies(said["policies"]))
-    counted = {**{f"documents, {k}": v for k, v in said["documents"].items()},
-               **{f"circuit, {k}": v for k, v in said["circuits"].items()}}  # fmt: skip
-    console.print(screen.facts([(name, str(value)) for name, value in counted.items()]))
+    counted = [(f"documents, {pipeline}", str(count)) for pipeline, count in said["documents"].items()]
+    counted += [(f"circuit, {_place(circuit)}", str(circuit["state"])) for circuit in said["circuits"]]
+    console.print(screen.facts(counted))
+
+
+def _place(circuit: dict[str, Any]) -> str:
+    return screen.plain(" ".join(str(circuit[name]) for name in ("pipeline", "organization", "base_url")))
 
 
 def _series(title: str, series: list[dict[str, Any]], names: tuple[str, ...]) -> Table:

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 from ..observability.correlation import within_run
 
 if TYPE_CHECKING:
-    from langchain_core.callbacks import AsyncCallbackManagerForRetrieverRun, CallbackManagerForRetrieverRun
+    from langchain_core.callbacks import BaseRunManager
 
 
-def within(run: CallbackManagerForRetrieverRun | AsyncCallbackManagerForRetrieverRun) -> AbstractContextManager[None]:
-    """The context of a retriever's run."""
+def within(run: BaseRunManager) -> AbstractContextManager[None]:
+    """The context of a run: a retriever's, or a research's."""
     return within_run(run.run_id, _span_of(run.handlers, run.run_id))
 
 

@@ -10,7 +10,12 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, M
 from contextlib import aclosing
 from typing import Any, TypeAlias
 
-from langchain_core.callbacks import adispatch_custom_event, dispatch_custom_event
+from langchain_core.callbacks import (
+    AsyncCallbackManagerForChainRun,
+    CallbackManagerForChainRun,
+    adispatch_custom_event,
+    dispatch_custom_event,
+)
 from langchain_core.runnables import RunnableConfig, RunnableSerializable
 from langchain_core.tools import StructuredTool
 from pydantic import BaseModel, Field
@@ -18,6 +23,7 @@ from typing_extensions import TypedDict, Unpack, override
 
 from .._calls import ResearchPlan
 from ..models import Research, ResearchEvent
+from ._runs import within
 from .retriever import VectorizeRetriever
 
 Progress: TypeAlias = ResearchEvent | Research
@@ -54,7 +60,12 @@ class VectorizeResearch(RunnableSerializable[str, Progress]):
     def invoke(self, input: str, config: RunnableConfig | None = None, **options: Any) -> Research:
         """The finished research. Raises ResearchFailedError, DeadlineExceededError and any other `RageError`."""
         asked = self._asked(options)
-        found = self._call_with_config(lambda question: self._run(question, asked, None), input, config)
+
+        def run(question: str, run_manager: CallbackManagerForChainRun) -> Research:
+            with within(run_manager):
+                return self._run(question, asked, None)
+
+        found = self._call_with_config(run, input, config)
         assert isinstance(found, Research)  # _run gives nothing else
         return found
 
@@ -63,8 +74,9 @@ class VectorizeResearch(RunnableSerializable[str, Progress]):
         """See `invoke`."""
         asked = self._asked(options)
 
-        async def run(question: str) -> Research:
-            return await self._arun(question, asked, None)
+        async def run(question: str, run_manager: AsyncCallbackManagerForChainRun) -> Research:
+            with within(run_manager):
+                return await self._arun(question, asked, None)
 
         found = await self._acall_with_config(run, input, config)
         assert isinstance(found, Research)  # _arun gives nothing else
@@ -75,9 +87,9 @@ class VectorizeResearch(RunnableSerializable[str, Progress]):
         """Events as they come, then the research."""
         asked = self._asked(options)
 
-        def steps(questions: Iterator[str]) -> Iterator[Progress]:
+        def steps(questions: Iterator[str], run_manager: CallbackManagerForChainRun) -> Iterator[Progress]:
             for question in questions:
-                yield from self._steps(question, asked)
+                yield from self._steps(question, asked, run_manager)
 
         yield from self._transform_stream_with_config(iter([input]), steps, config)
 
@@ -88,9 +100,11 @@ class VectorizeResearch(RunnableSerializable[str, Progress]):
         """See `stream`."""
         asked = self._asked(options)
 
-        async def steps(questions: AsyncIterator[str]) -> AsyncIterator[Progress]:
+        async def steps(
+            questions: AsyncIterator[str], run_manager: AsyncCallbackManagerForChainRun
+        ) -> AsyncIterator[Progress]:
             async for question in questions:
-                async with aclosing(self._asteps(question, asked)) as found:
+                async with aclosing(self._asteps(question, asked, run_manager)) as found:
                     async for step in found:
                         yield step
 
@@ -129,7 +143,9 @@ class VectorizeResearch(RunnableSerializable[str, Progress]):
         address = link.research_address(self.retriever.asked())
         return link, address
 
-    def _steps(self, question: str, asked: Mapping[str, Any]) -> Iterator[Progress]:
+    def _steps(
+        self, question: str, asked: Mapping[str, Any], run_manager: CallbackManagerForChainRun
+    ) -> Iterator[Progress]:
         """The research runs in a thread, so that each event is given when it comes; it ends when nobody listens."""
         told: queue.SimpleQueue[Progress | BaseException] = queue.SimpleQueue()
         left = threading.Event()
@@ -141,7 +157,8 @@ class VectorizeResearch(RunnableSerializable[str, Progress]):
 
         def run() -> None:
             try:
-                told.put(self._run(question, asked, tell))
+                with within(run_manager):
+                    told.put(self._run(question, asked, tell))
             except BaseException as error:
                 told.put(error)
 
@@ -157,9 +174,12 @@ class VectorizeResearch(RunnableSerializable[str, Progress]):
         finally:
             left.set()
 
-    async def _asteps(self, question: str, asked: Mapping[str, Any]) -> AsyncGenerator[Progress, None]:
+    async def _asteps(
+        self, question: str, asked: Mapping[str, Any], run_manager: AsyncCallbackManagerForChainRun
+    ) -> AsyncGenerator[Progress, None]:
         told: asyncio.Queue[ResearchEvent | None] = asyncio.Queue()
-        task = asyncio.ensure_future(self._arun(question, asked, told.put_nowait))
+        with within(run_manager):  # the task copies this context
+            task = asyncio.ensure_future(self._arun(question, asked, told.put_nowait))
         task.add_done_callback(lambda _: told.put_nowait(None))
         try:
             while (event := await told.get()) is not None:

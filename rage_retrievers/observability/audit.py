@@ -11,6 +11,7 @@ import logging
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from os import PathLike, urandom
@@ -47,7 +48,8 @@ class Audit:
     processes; without one, a random key makes them comparable within this process alone.
 
     `required=True` fails closed: an answer whose record cannot be kept is not given, and the call raises `AuditError`.
-    Otherwise the failure is logged as `audit.failed` and the call goes on.
+    Otherwise the failure is logged as `audit.failed` and the call goes on. Where no handler would keep a record when
+    the trail is made, a `ConfigurationWarning` says so at once; handlers may be added later.
     """
 
     sink: Sink | None = None
@@ -61,6 +63,8 @@ class Audit:
     def __post_init__(self) -> None:
         if self.sink is None:
             self.sink = to_logger()
+            if not any(_handlers(logging.getLogger(AUDIT))):
+                _warn(required=self.required)
 
     def on_event(self, event: Event, /) -> None:
         """Record a call that ended. Raises AuditError when that fails and the record is required."""
@@ -107,6 +111,18 @@ class Audit:
         if query is None:
             return None
         return "hmac-sha256:" + hmac.digest(self.key, query.question.encode("utf-8", "replace"), "sha256").hex()
+
+
+def _warn(*, required: bool) -> None:
+    from ..settings import ConfigurationWarning
+
+    consequence = "every call will raise AuditError" if required else "audit records are lost"
+    warnings.warn(
+        f"No handler takes the records of the logger {AUDIT}, so {consequence}; set RAGE_AUDIT_FILE, give Audit a "
+        "sink, or add a handler to that logger.",
+        ConfigurationWarning,
+        stacklevel=4,
+    )
 
 
 def _ids(retrieval: Retrieval) -> Iterator[str]:

@@ -16,6 +16,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
+from ..models import Target
 from .events import (
     AttemptFailed,
     AttemptSucceeded,
@@ -130,15 +131,25 @@ class PolicyCount:
 
 
 @dataclass(frozen=True, slots=True)
+class CircuitSeries:
+    """The last state that a circuit told of; there is one for each base URL, organization and pipeline."""
+
+    base_url: str
+    organization: str
+    pipeline: str
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
-    """All numbers at one instant. `active` counts calls under way, `circuits` the last state each circuit told of."""
+    """All numbers at one instant. `active` counts calls under way."""
 
     calls: tuple[CallSeries, ...]
     attempts: tuple[AttemptSeries, ...]
     policies: tuple[PolicyCount, ...]
     documents: Mapping[str, int]
     active: Mapping[str, int]
-    circuits: Mapping[str, str]
+    circuits: tuple[CircuitSeries, ...]
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data, ready for JSON."""
@@ -166,6 +177,14 @@ class AttemptKey(NamedTuple):
     error_type: str | None
 
 
+class CircuitKey(NamedTuple):
+    """What circuits are told apart by, as the circuit breaker tells them apart."""
+
+    base_url: str
+    organization: str
+    pipeline: str
+
+
 @dataclass(slots=True)
 class Numbers:
     """Everything counted, by what it is told apart by."""
@@ -175,7 +194,7 @@ class Numbers:
     policies: dict[tuple[str, str, str], int] = field(default_factory=dict)
     documents: dict[str, int] = field(default_factory=dict)
     active: dict[str, int] = field(default_factory=dict)
-    circuits: dict[str, str] = field(default_factory=dict)
+    circuits: dict[CircuitKey, str] = field(default_factory=dict)
 
 
 # What each policy event is counted by, beside the pipeline and its name.
@@ -218,7 +237,7 @@ class Metrics:
             elif type(event) in _DETAILS:
                 _add(self._numbers.policies, (pipeline, event.name, _DETAILS[type(event)](event)), 1)
                 if isinstance(event, CircuitChanged):
-                    self._numbers.circuits[pipeline] = event.after
+                    self._numbers.circuits[self._circuit(pipeline, event.target)] = event.after
 
     def _pipeline(self, pipeline: str) -> str:
         shown = self._pipelines.get(pipeline)
@@ -227,6 +246,12 @@ class Metrics:
                 return OTHER
             shown = self._pipelines[pipeline] = self.redactor.identifier(pipeline)
         return shown
+
+    def _circuit(self, pipeline: str, target: Target) -> CircuitKey:
+        if pipeline == OTHER:
+            return CircuitKey(OTHER, OTHER, OTHER)
+        base_url, organization = self.redactor.identifiers((target.base_url, target.organization))
+        return CircuitKey(base_url, organization, pipeline)
 
     def _completed(self, pipeline: str, event: CallCompleted) -> None:
         numbers = self._numbers
@@ -270,7 +295,7 @@ class Metrics:
             policies=tuple(PolicyCount(*key, count=count) for key, count in numbers.policies.items()),
             documents=numbers.documents,
             active={pipeline: count for pipeline, count in numbers.active.items() if count},
-            circuits=numbers.circuits,
+            circuits=tuple(CircuitSeries(*key, state=state) for key, state in numbers.circuits.items()),
         )
 
     def reset(self) -> None:

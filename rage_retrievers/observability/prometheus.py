@@ -43,6 +43,7 @@ ATTEMPT_LABELS = (
     "error_type",
     "attempt",
 )
+CIRCUIT_LABELS = (SOURCE, "rage_organization", "url_full", "state")
 PROVIDER = "vectorize.io"
 
 
@@ -118,11 +119,11 @@ def _counts(numbers: Numbers) -> Iterator[Metric]:
     for pipeline, count in numbers.active.items():
         active.add_metric([pipeline], count)
     circuits = GaugeMetricFamily(
-        prometheus_name(CIRCUIT_STATE), "1 for the state the circuit is in, else 0.", labels=[SOURCE, "state"]
+        prometheus_name(CIRCUIT_STATE), "1 for the state the circuit is in, else 0.", labels=CIRCUIT_LABELS
     )
-    for pipeline, current in numbers.circuits.items():
+    for key, current in numbers.circuits.items():
         for state in STATES:
-            circuits.add_metric([pipeline, state], float(state == current))
+            circuits.add_metric([key.pipeline, key.organization, key.base_url, state], float(state == current))
     yield from (policies, documents, active, circuits)
 
 

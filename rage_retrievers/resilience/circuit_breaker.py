@@ -12,9 +12,10 @@ from typing import Any, ClassVar, NamedTuple
 
 from .._flow import Flow
 from ..errors import CircuitOpenError, ConfigurationError, DeadlineExceededError, StatusError
+from ..models import Target
 from ..observability.events import CircuitChanged, Rejected
 from .failures import is_service_failure
-from .pipeline import Call, Home, Step, above, at_least_one
+from .pipeline import Call, Home, Homes, Step, above, at_least_one
 from .window import Window
 
 # As pybreaker names them, which loads Tornado where that is installed, and so is loaded with the first breaker.
@@ -226,3 +227,8 @@ def _had_its_time(call: Call, admitted_at: float) -> bool:
     An attempt that a queue or earlier attempts left a few milliseconds says nothing of the service.
     """
     return 2 * (call.deadline - admitted_at) >= call.deadline - call.started
+
+
+def known_circuits(homes: Homes) -> list[tuple[Target, Circuit]]:
+    """Every circuit that a call went through, and what it protects."""
+    return [(target, circuit) for target, home in homes.known() for circuit in home.states_of(CircuitBreaker.kind)]

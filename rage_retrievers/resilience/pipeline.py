@@ -58,6 +58,10 @@ class Home:
             self._by_id[id(options)] = (options, self._states[key])
             return self._states[key]  # type: ignore[no-any-return]
 
+    def states_of(self, kind: str) -> list[Any]:
+        """The states that policies of this kind have here, one for each of their options."""
+        return [state for (known, _), state in list(self._states.items()) if known == kind]
+
 
 class Homes:
     """The home of each target. One instance serves the whole process; a test brings its own.
@@ -77,6 +81,10 @@ class Homes:
             return home
         with self._lock:
             return self._homes.setdefault(target, Home())
+
+    def known(self) -> list[tuple[Target, Home]]:
+        """Every target that a call went to, and its home."""
+        return list(self._homes.items())
 
     def forget(self) -> None:
         """Leave every home, and a lock that may be held, to the process it came from."""

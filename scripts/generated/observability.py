@@ -16,7 +16,7 @@ from rage_retrievers.observability import tracing
 from rage_retrievers.observability.audit import Audit
 from rage_retrievers.observability.log_analysis import ADVICE
 from rage_retrievers.observability.logs import FIELDS
-from rage_retrievers.observability.prometheus import ATTEMPT_LABELS, CALL_LABELS, prometheus_name
+from rage_retrievers.observability.prometheus import ATTEMPT_LABELS, CALL_LABELS, CIRCUIT_LABELS, prometheus_name
 from rage_retrievers.observability.redaction import DEFAULT_REDACTOR
 
 from .tables import code, table
@@ -96,7 +96,7 @@ def labels(_: str) -> str:
             _bounds(numbers.ATTEMPT_BUCKETS),
         ],
         [code(prometheus_name(numbers.POLICY_EVENTS, "total")), _codes([*own, "event", "detail"]), ""],
-        [code(prometheus_name(numbers.CIRCUIT_STATE)), _codes([*own, "state"]), ""],
+        [code(prometheus_name(numbers.CIRCUIT_STATE)), _codes(CIRCUIT_LABELS), ""],
         ["the others", _codes(own), ""],
     ]
     return table(["metric", "labels", "buckets, in seconds"], rows)

@@ -39,7 +39,9 @@ ALLOWED: dict[str, set[str]] = {
     "resilience": CORE | EVENTS | {"resilience"},
     # The embedded engine is the one door to `local`.
     "engines": CORE | {"_world", "engines", "local"},
-    "settings": CORE | {"_variables"},
+    "settings": CORE | {"_profiles", "_setting_kinds", "_variables"},
+    "_profiles": set(),
+    "_setting_kinds": set(),
     "_variables": set(),
     "filters": CORE | {"filters"},
     "scope": CORE | {"filters"},

@@ -6,16 +6,19 @@ import asyncio
 import io
 import json
 import logging
+import warnings
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from rage_retrievers import scope
+from rage_retrievers import VectorizeSettings, scope
+from rage_retrievers._listeners import listeners_of
 from rage_retrievers.errors import AuditError
 from rage_retrievers.models import Query
 from rage_retrievers.observability import Audit, configure_logging, correlation
 from rage_retrievers.observability.audit import AUDIT, filter_fields, to_file
+from rage_retrievers.settings import ConfigurationWarning
 
 from .conftest import ANSWER, Story
 
@@ -130,12 +133,37 @@ def test_failing_open_logs_that_a_record_is_missing(caplog: pytest.LogCaptureFix
 @pytest.mark.parametrize("stream", [FullDisk(), None], ids=["the write fails", "nobody listens"])
 def test_failing_closed_withholds_the_answer(stream: io.StringIO | None) -> None:
     """`required=True`: a record that cannot be kept fails the call with an AuditError."""
+    audit = Audit(required=True)
     logging.getLogger(AUDIT).propagate = False
     if stream is not None:
         audit_to(stream)
     with pytest.raises(AuditError, match="withheld") as failure:
-        Story((Audit(required=True),)).answered()
+        Story((audit,)).answered()
     assert not failure.value.transient
+
+
+@pytest.mark.parametrize(
+    ("required", "consequence"), [(False, "audit records are lost"), (True, "every call will raise AuditError")]
+)
+def test_a_trail_that_nobody_keeps_is_told_of_when_it_is_made(required: bool, consequence: str) -> None:
+    """Records do not vanish in silence: the warning says what will happen and names three remedies."""
+    logger = logging.getLogger(AUDIT)
+    logger.propagate = False
+    with pytest.warns(ConfigurationWarning, match=f"{consequence}; set RAGE_AUDIT_FILE"):
+        Audit(required=required)
+    logger.addHandler(logging.StreamHandler(io.StringIO()))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Audit(required=required)
+        Audit(sink=lambda record: None)
+
+
+def test_an_audit_log_switched_on_by_a_variable_is_told_of_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A profile that wants a trail, in a service without logging: the client's maker hears of it."""
+    logging.getLogger(AUDIT).propagate = False
+    monkeypatch.setenv("RAGE_CONFIG_PROFILE", "production")
+    with pytest.warns(ConfigurationWarning, match="audit records are lost"):
+        listeners_of(VectorizeSettings.load())
 
 
 def test_failing_closed_keeps_the_calls_own_error_as_context() -> None:

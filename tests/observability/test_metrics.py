@@ -11,8 +11,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from rage_retrievers.errors import CircuitOpenError
 from rage_retrievers.models import Target
-from rage_retrievers.observability import CacheHit, Degraded, Hedged, Metrics, Rejected
-from rage_retrievers.observability.metrics import ATTEMPT_BUCKETS, CALL_BUCKETS, Histogram
+from rage_retrievers.observability import CacheHit, CircuitChanged, Degraded, Hedged, Metrics, Rejected
+from rage_retrievers.observability.metrics import ATTEMPT_BUCKETS, CALL_BUCKETS, CircuitSeries, Histogram
 from rage_retrievers.observability.prometheus import exposition
 
 from .conftest import ANSWER, TARGET, Story, unavailable
@@ -66,7 +66,34 @@ def test_policies_and_circuits_are_counted() -> None:
         ("cache.hit", "fresh"): 1,
         ("call.degraded", "local"): 1,
     }
-    assert snapshot.circuits == {"aip-1": "open"}
+    assert snapshot.circuits == (CircuitSeries(*TARGET, state="open"),)
+
+
+def test_circuits_are_told_apart_as_the_breaker_does() -> None:
+    """Pipelines of one id at two addresses or in two organizations have circuits of their own."""
+    metrics = Metrics()
+    elsewhere = TARGET._replace(base_url="https://user:pass@eu.vectorize.io/v1")
+    for target, after in (
+        (TARGET, "open"),
+        (elsewhere, "closed"),
+        (TARGET._replace(organization="org-2"), "half-open"),
+    ):
+        metrics.on_event(CircuitChanged("c", target, "closed", after))
+    assert [(c.organization, c.state) for c in metrics.snapshot().circuits] == [
+        ("org-1", "open"),
+        ("org-1", "closed"),
+        ("org-2", "half-open"),
+    ]
+    assert json.loads(json.dumps(metrics.snapshot().as_dict()))["circuits"][0]["pipeline"] == "aip-1"
+    text = exposition(metrics)[0].decode()
+    families = {family.name: family for family in text_string_to_metric_families(text)}
+    scraped = [s.labels for s in families["rage_circuit_state"].samples if s.value]
+    assert [(labels["rage_organization"], labels["state"]) for labels in scraped] == [
+        ("org-1", "open"),
+        ("org-1", "closed"),
+        ("org-2", "half-open"),
+    ]
+    assert "user:pass" not in text
 
 
 def test_calls_under_way_are_seen_and_reset_forgets_the_rest() -> None:
@@ -148,7 +175,7 @@ LABELS = {
         "server_address",
     },
     "rage_calls_active": {"gen_ai_data_source_id"},
-    "rage_circuit_state": {"gen_ai_data_source_id", "state"},
+    "rage_circuit_state": {"gen_ai_data_source_id", "rage_organization", "url_full", "state"},
     "rage_policy_events": {"detail", "event", "gen_ai_data_source_id"},
     "rage_retrieval_documents": {"gen_ai_data_source_id"},
 }  # fmt: skip
