@@ -338,7 +338,11 @@ class JSONFormatter(logging.Formatter):
         if isinstance(message, Line):
             fields = message.fields
             head = _head(record.levelname, record.name, message.name, tuple(fields))
-            return head % (timestamp(record.created), *[_WRITERS.get(type(v), _encode)(v) for v in fields.values()])
+            return head % (
+                _date(int(record.created)),
+                record.msecs,
+                *[_WRITERS.get(type(v), _encode)(v) for v in fields.values()],
+            )
         data: Fields = {"timestamp": timestamp(record.created), "level": record.levelname, "logger": record.name}
         data["event"] = record.__dict__.get("event") or record.getMessage()
         extra = record.__dict__.items()
@@ -371,7 +375,7 @@ def _head(level: str, logger: str, event: str, names: tuple[str, ...]) -> str:
     """A line with a place for the timestamp and for the value of each field."""
     constant = _encode({"level": level, "logger": logger, "event": event})[1:-1]
     fields = [_encode(name).replace("%", "%%") + ": %s" for name in names]
-    return "{" + ", ".join(['"timestamp": "%s"', constant.replace("%", "%%"), *fields]) + "}"
+    return "{" + ", ".join(['"timestamp": "%s.%03dZ"', constant.replace("%", "%%"), *fields]) + "}"
 
 
 def configure_logging(

@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Callable
 from typing import Any, Literal
+from uuid import uuid4
 
 import httpx
 import pytest
@@ -17,6 +18,7 @@ from langchain.agents import create_agent
 from langchain_core.documents import Document
 from langchain_core.messages import AIMessage, HumanMessage, ToolCall, ToolMessage
 from langchain_core.retrievers import BaseRetriever
+from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import BaseTool, ToolException
 from langchain_tests.integration_tests import ToolsIntegrationTests
 from langchain_tests.unit_tests import ToolsUnitTests
@@ -44,6 +46,7 @@ from rage_retrievers.langchain import (
     create_vectorize_tool,
 )
 from rage_retrievers.local import LOCAL_ORGANIZATION, LOCAL_PIPELINE, LocalServer
+from rage_retrievers.observability import correlation_id
 from rage_retrievers.observability.events import Degraded, Event
 
 from .conftest import WIRE, Recorder, in_loop, reply
@@ -470,6 +473,24 @@ def test_research_streams_its_progress(service: Recorder, world: str) -> None:
     steps = stream(researching(research_service(service)), "Why?", world)
     assert [type(step) for step in steps] == [ResearchEvent, ResearchEvent, ResearchEvent, Research]
     assert [step.polls for step in steps[:-1]] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize("world", ["sync", "async"])
+def test_a_research_bears_the_id_of_its_run(service: Recorder, world: str, streamed: bool) -> None:
+    """Start and polls carry the run's id as the correlation id, and nothing of it stays behind."""
+    research, run_id = researching(research_service(service)), uuid4()
+    config: RunnableConfig = {"run_id": run_id}
+    token = correlation_id.set(None)
+    if streamed:
+        stream(research, "Why?", world, config=config)
+    elif world == "sync":
+        research.invoke("Why?", config)
+    else:
+        in_loop(lambda: research.ainvoke("Why?", config))
+    assert [request.headers["x-request-id"] for request in service.requests] == [str(run_id)] * 4
+    assert correlation_id.get() is None
+    correlation_id.reset(token)
 
 
 @pytest.mark.parametrize("world", ["sync", "async"])
