@@ -56,7 +56,8 @@ FRAMEWORKS = {
         core="langchain-core",
         free=r"lang(?:chain|graph|smith)|packaging|pytest|syrupy|vcrpy",
         extras="langchain,cache,local,otel",
-        tools=("langchain>=1.2", "langchain-classic", "langchain-tests"),
+        # Two releases for LangGraph 1.0 import what only a later LangGraph has.
+        tools=("langchain>=1.2", "langchain-classic", "langchain-tests", "langgraph-prebuilt!=1.0.9,!=1.0.10"),
         tests=Path("tests/langchain_face"),
         consumer="typing_uses.py",
     ),

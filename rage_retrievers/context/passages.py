@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -96,7 +95,8 @@ def _passage(given: Any, ordered_by: ScoreName | None, position: int) -> Passage
     numbers = {name: _finite(known.get(name)) for name in _SCORES}
     score, kind = _scored(_finite(own_score), known, ordered_by, numbers)
     nested = known.get("metadata")
-    derived = ("file_name", readable_name(known))  # what `llama_index.nodes` adds for models to read
+    name = readable_name(known)
+    derived = ("file_name", name)  # what `llama_index.nodes` adds for models to read
     return Passage(
         text=text,
         id=own_id or _text(known.get("id")) or _made_id(text, known),
@@ -105,7 +105,7 @@ def _passage(given: Any, ordered_by: ScoreName | None, position: int) -> Passage
         relevancy=numbers["relevancy"],
         similarity=numbers["similarity"],
         source=_first(known, *_SOURCES, "file_path", "file_name", "url"),
-        title=_title(known),
+        title=_first(known, "title", "file_name") or name,
         fields={key: value for key, value in known.items() if key in _PROTOCOL and key != "metadata"},
         metadata={key: value for key, value in known.items() if key not in _PROTOCOL and (key, value) != derived}
         | (dict(nested) if isinstance(nested, Mapping) else {}),
@@ -178,10 +178,6 @@ def _made_id(text: str, known: Mapping[str, Any]) -> str:
     return "sha256-" + hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:24]
 
 
-def _title(known: Mapping[str, Any]) -> str | None:
-    return _first(known, "title", "file_name") or readable_name(known)
-
-
 def readable_name(known: Mapping[str, Any]) -> str | None:
     """The last part of the source's path, which is all of it that a model may read.
 
@@ -190,8 +186,8 @@ def readable_name(known: Mapping[str, Any]) -> str | None:
     for name in _PATHS:
         path = _text(known.get(name))
         if path and "://" in path:
-            path = re.split(r"[?#]", path, maxsplit=1)[0]
-        last = path and re.split(r"[/\\]", path.rstrip("/\\"))[-1]
+            path = path.partition("?")[0].partition("#")[0]
+        last = path and path.replace("\\", "/").rstrip("/").rpartition("/")[2]
         if last and last != known.get("org_id"):
             return last
     return None

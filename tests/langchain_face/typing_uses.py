@@ -7,13 +7,15 @@ from typing import assert_type
 import httpx
 from langchain_core.documents import Document
 from langchain_core.messages import HumanMessage
+from langchain_core.prompt_values import PromptValue
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.retrievers import BaseRetriever
-from langchain_core.runnables import RunnablePassthrough
+from langchain_core.runnables import Runnable, RunnablePassthrough
 from langchain_core.tools import BaseTool
 from pydantic import SecretStr
 
 from rage_retrievers import F, Retrieval, default_pipeline
+from rage_retrievers.context import render
 from rage_retrievers.langchain import (
     VectorizeContextMiddleware,
     VectorizeResearch,
@@ -37,7 +39,8 @@ def blocking() -> None:
         api_key=SecretStr("t"), http_client=httpx.Client(), resilience=default_pipeline(), timeout=2.0, tags=["a"]
     )
     prompt = ChatPromptTemplate.from_template("{context} {question}")
-    chain = {"context": retriever, "question": RunnablePassthrough()} | prompt
+    # Before langchain-core 1.3 a checker cannot tell the type of a mapping in a chain.
+    chain: Runnable[str, PromptValue] = {"context": retriever | render, "question": RunnablePassthrough()} | prompt
     chain.invoke("q")
 
 
