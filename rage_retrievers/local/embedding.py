@@ -6,7 +6,6 @@ from collections import ChainMap
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from importlib.util import find_spec
-from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -55,7 +54,7 @@ class WordVectors:
         self._tokenizer = Tokenizer.from_file(str(home / "tokenizers" / "l2_supercat_tokenizer_config.json"))
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
-        self._known: dict[str, list[int]] = {}
+        self._known: dict[str, bytes] = {}
 
     def passages(self, texts: Sequence[str]) -> Vectors:
         if len(texts) >= _FEW_TEXTS and self._table.dtype != np.float32:
@@ -64,26 +63,30 @@ class WordVectors:
         table = self._table
         vectors = np.zeros((len(texts), table.shape[1]), dtype=np.float32)
         for row, ids in enumerate(self._tokens([text.split() for text in texts])):
-            if ids:
-                vectors[row] = table[ids].astype(np.float32, copy=False).sum(axis=0)
+            if len(ids):
+                vectors[row] = table.take(ids, axis=0).astype(np.float32, copy=False).sum(axis=0)
         return unit(vectors)
 
     def question(self, text: str) -> Vectors:
         row: Vectors = self.passages([text])[0]
         return row
 
-    def _tokens(self, texts: list[list[str]]) -> Iterator[list[int]]:
-        """The token ids of each text. No token of this vocabulary spans a space, so a word is encoded only once."""
-        known: Mapping[str, list[int]] = self._known
+    def _tokens(self, texts: list[list[str]]) -> Iterator[NDArray[np.int64]]:
+        """The token ids of each text. No token of this vocabulary spans a space, so a word is encoded only once.
+
+        A word's ids are kept as the bytes of an array: joining those takes half the time of making an array of a list.
+        """
+        known: Mapping[str, bytes] = self._known
         new = list(set().union(*texts).difference(known))
         encoded = self._tokenizer.encode_batch_fast(new, add_special_tokens=False) if new else []
-        learnt = dict(zip(new, (encoding.ids for encoding in encoded), strict=True))
+        ids = (np.asarray(encoding.ids, dtype=np.int64).tobytes() for encoding in encoded)
+        learnt = dict(zip(new, ids, strict=True))
         if len(known) < _KNOWN_WORDS:
             self._known.update(learnt)
         elif learnt:
             known = {**known, **learnt} if len(texts) >= _FEW_TEXTS else ChainMap(learnt, self._known)
         for words in texts:
-            yield list(chain.from_iterable(map(known.__getitem__, words)))
+            yield np.frombuffer(b"".join(map(known.__getitem__, words)), dtype=np.int64)
 
 
 class Injected:
