@@ -72,7 +72,8 @@ async def test_own_clients_are_used_and_left_open(scripted: Scripted) -> None:
         async with httpx.AsyncClient(transport=transport) as async_client:
             options: dict[str, Any] = {"http_client": client, "async_http_client": async_client}
             async with VectorizeRetriever("t", organization="o", pipeline_id="p", **options) as retriever:
-                assert retriever.retrieve("What?") == await retriever.aretrieve("What?") == []
+                blocking = await asyncio.to_thread(retriever.retrieve, "What?")
+                assert blocking == await retriever.aretrieve("What?") == []
             assert (client.is_closed, async_client.is_closed) == (False, False)
     assert seen == ["/v1/org/o/pipelines/p/retrieval"] * 2
 
