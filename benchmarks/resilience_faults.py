@@ -35,7 +35,7 @@ from rage_retrievers.langchain import VectorizeRetriever as LangChainRetriever
 from rage_retrievers.llama_index import VectorizeRetriever as LlamaIndexRetriever
 from rage_retrievers.resilience import CircuitBreaker
 from rage_retrievers.resilience.pipeline import shared_homes
-from rage_retrievers.testing import FAULTS, FaultCase, FaultServer
+from rage_retrievers.testing import FAULTS, FaultCase, FaultServer, answer
 
 TOKEN = "planted-token-0451"
 DEADLINE = 5.0
@@ -115,7 +115,7 @@ def peak() -> int:
 
 def serve_fault(name: str) -> None:
     """Serve one fault, or right answers for an empty name, until the standard input ends."""
-    with FaultServer(FAULTS[name].script if name else ()) as server:
+    with FaultServer(FAULTS[name].script if name else answer()) as server:
         print(server.url, flush=True)
         sys.stdin.read()
 

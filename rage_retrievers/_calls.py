@@ -14,6 +14,7 @@ from ._flow import Clock, Flow, Send, Sleep, WireResponse
 from ._listeners import listeners_of
 from ._policies import policies_of
 from .engines import Engines
+from .engines._answer import bare
 from .errors import ConfigurationError, DeadlineExceededError, RageError, UnauthorizedError
 from .models import AdvancedQuery, Message, PipelineStatus, Query, Research, ResearchEvent, Retrieval, unknown_keyword
 from .observability.correlation import DEFAULT_PREFIX, HEADER, correlation_id, new_id
@@ -348,23 +349,27 @@ class Calls:
         began = AttemptStarted(call.call_id, call.target, call.attempts, request.method, request.url)
         tell(call.listeners, began)
         started = call.clock.monotonic()
+        response: WireResponse | None = None
         try:
             with sending(call.listeners, began) as headers:
                 send.request = request.with_headers(headers)
-                response: WireResponse = yield send
-            answer = operation.read(response)
+                response = yield send
+            status, answer = response.status, operation.read(response)
         except RageError as error:
+            response = None  # see `_redacted`
             elapsed = call.clock.monotonic() - started
             call.emit(AttemptFailed, began.attempt, elapsed, _redacted(error), request.method)
             raise
-        call.emit(AttemptSucceeded, began.attempt, call.clock.monotonic() - started, response.status, request.method)
+        call.emit(AttemptSucceeded, began.attempt, call.clock.monotonic() - started, status, request.method)
         return answer
 
 
 def _redacted(error: RageError) -> RageError:
-    """The same error without what a service or a gateway may have echoed of the request."""
+    """The same error without what a service or a gateway may have echoed of the request, and without its answer, which
+    the frames that it passed through hold."""
     from .observability.redaction import DEFAULT_REDACTOR
 
+    bare(error)
     return DEFAULT_REDACTOR.error(error)
 
 

@@ -137,6 +137,7 @@ class AsyncWorld(Clock, Protocol):
 
 def drive(flow: Flow[T], world: World) -> T:
     """Run a flow to its end in blocking code."""
+    answer: Any = None
     try:
         effect = next(flow)
         while True:
@@ -148,10 +149,13 @@ def drive(flow: Flow[T], world: World) -> T:
                 effect = flow.send(answer)
     except StopIteration as stop:
         return stop.value  # type: ignore[no-any-return]  # a generator's return value is typed Any here
+    finally:
+        answer = None  # a failure's traceback holds this frame, and would hold a body of many MiB with it
 
 
 async def adrive(flow: Flow[T], world: AsyncWorld) -> T:
     """Run a flow to its end in async code."""
+    answer: Any = None
     try:
         effect = next(flow)
         while True:
@@ -163,6 +167,8 @@ async def adrive(flow: Flow[T], world: AsyncWorld) -> T:
                 effect = flow.send(answer)
     except StopIteration as stop:
         return stop.value  # type: ignore[no-any-return]  # a generator's return value is typed Any here
+    finally:
+        answer = None  # a failure's traceback holds this frame, and would hold a body of many MiB with it
 
 
 def as_ask(function: Any, *arguments: Any) -> Ask:

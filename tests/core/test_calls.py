@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import json
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from decimal import Decimal
@@ -15,18 +18,23 @@ from pydantic import SecretStr
 from core.conftest import ANSWER, OPTIONS, Side
 from rage_retrievers import (
     AdvancedQuery,
+    AsyncVectorizeClient,
     BadRequestError,
     ConfigurationError,
     DeadlineExceededError,
     F,
+    InvalidResponseError,
     Pipeline,
     ResearchEvent,
     ResearchFailedError,
     ServerError,
     UnauthorizedError,
+    VectorizeClient,
     VectorizeSettings,
 )
 from rage_retrievers._calls import Calls
+from rage_retrievers._flow import WireRequest, WireResponse
+from rage_retrievers.engines import Engines
 from rage_retrievers.observability.correlation import correlation
 from rage_retrievers.observability.events import AttemptStarted, Event
 from rage_retrievers.observability.secrets import secrets_in_use
@@ -50,6 +58,54 @@ def body(side: Side) -> dict[str, Any]:
     read = json.loads(side.requests[-1].body)
     assert isinstance(read, dict)
     return read
+
+
+class Watched:
+    """Something that a weak reference can watch."""
+
+
+class Body(bytes):
+    """An answer that can be watched; bytes themselves cannot."""
+
+    watched: Watched
+
+
+@pytest.mark.parametrize("heard", [[], [Heard()]], ids=["unheard", "heard"])
+@pytest.mark.parametrize("world", ["sync", "async"])
+def test_an_error_that_is_kept_keeps_no_answer(world: str, heard: Any) -> None:
+    """Bodies of many MiB end with their calls, not with the next run of the garbage collector."""
+    answers: list[weakref.ref[Watched]] = []
+
+    class Memory:
+        def send(self, request: WireRequest, timeout: float, max_bytes: int) -> WireResponse:
+            body = Body(b'{"documents": 3}')
+            body.watched = Watched()
+            answers.append(weakref.ref(body.watched))
+            return WireResponse(200, {"content-type": "application/json"}, body)
+
+        def close(self) -> None: ...
+
+    class AsyncMemory:
+        async def send(self, request: WireRequest, timeout: float, max_bytes: int) -> WireResponse:
+            return Memory().send(request, timeout, max_bytes)
+
+        async def aclose(self) -> None: ...
+
+    options: Any = {**OPTIONS, "engine": Engines("memory", Memory, AsyncMemory), "listeners": heard}
+
+    def ask() -> object:
+        if world == "sync":
+            return VectorizeClient(**options).retrieve("What?")
+        return asyncio.run(AsyncVectorizeClient(**options).retrieve("What?"))
+
+    gc.disable()
+    try:
+        with pytest.raises(InvalidResponseError) as kept:
+            ask()
+        assert answers
+        assert all(answer() is None for answer in answers), kept.value
+    finally:
+        gc.enable()
 
 
 def test_a_question_becomes_one_request_of_the_protocol(side: Side) -> None:
