@@ -107,9 +107,10 @@ _STEP = 256 * 1024
 def _inflated(body: bytes, window: int, max_bytes: int) -> bytes:
     # In steps: in one, the decoder would hold what it has made twice over.
     decoder, text = zlib.decompressobj(window), Body(max_bytes)
-    left = body
-    while left and not decoder.eof:
-        text.add(decoder.decompress(left, _STEP))
+    left, piece = body, b""
+    while not decoder.eof and (left or len(piece) == _STEP):  # it may hold more than it has let out
+        piece = decoder.decompress(left, _STEP)
+        text.add(piece)
         left = decoder.unconsumed_tail
     if not decoder.eof:
         raise ConnectionFailedError("The answer was cut short: its compressed body ends in the middle.")

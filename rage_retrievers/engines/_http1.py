@@ -6,6 +6,7 @@ Both worlds of the fast engine use it, so what is refused, and when a connection
 from __future__ import annotations
 
 import re
+import sys
 from functools import lru_cache
 from typing import Any
 
@@ -17,7 +18,6 @@ from ..errors import ConfigurationError, InvalidResponseError, RageError
 from ._answer import MAX_HEADER_BYTES, Body, answer, check_length, connection_failed, head_too_large, host_of
 
 _HEADERS = re.compile(r"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+: [\t -~]*\r\n)*")
-_NO_BODY = (204, 304)
 
 
 @lru_cache(maxsize=256)
@@ -75,9 +75,12 @@ class Reader:
         """Take in what came; see `done`."""
         self.begun = True
         self._beside += len(data)
+        handled = sys.exception()
         try:
             self._parser.feed_data(data)
-        except (HttpParserError, HttpParserUpgrade):
+        except (HttpParserError, HttpParserUpgrade) as error:
+            if error.__context__ is not None and error.__context__ is not handled:
+                raise error.__context__ from None  # Ctrl-C, in what the parser called: none of it raises by itself
             self.reusable = False  # what follows a whole answer is no fault of the answer
             if not self.done:
                 self._refuse(None)

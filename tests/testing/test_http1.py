@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import zlib
 from itertools import pairwise
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rage_retrievers._flow import WireRequest, WireResponse
-from rage_retrievers.engines._answer import MAX_HEADER_BYTES
+from rage_retrievers.engines._answer import MAX_HEADER_BYTES, decompress
 from rage_retrievers.engines._http1 import Reader, written
 from rage_retrievers.errors import (
     ConfigurationError,
@@ -109,6 +110,39 @@ def test_a_body_of_many_small_chunks_is_no_head() -> None:
     response = outcome(reader)
     assert isinstance(response, WireResponse)
     assert response.body == b"a" * MAX_HEADER_BYTES
+
+
+@pytest.mark.parametrize("interruption", [KeyboardInterrupt, SystemExit, MemoryError])
+@pytest.mark.parametrize("name", ["on_header", "on_headers_complete", "on_body", "on_message_complete"])
+def test_an_interruption_while_reading_is_no_fault_of_the_answer(
+    name: str, interruption: type[BaseException], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C ends the call wherever it comes; it is not retried as a connection that failed."""
+
+    def interrupted(*_: object) -> None:
+        raise interruption
+
+    monkeypatch.setattr(Reader, name, interrupted)
+    with pytest.raises(interruption):
+        read(SIZED)
+
+
+def test_an_answer_that_is_not_http_is_told_as_such_while_another_error_is_handled() -> None:
+    """As by a caller who asks in an except block."""
+    try:
+        raise KeyboardInterrupt
+    except KeyboardInterrupt:
+        assert outcome(read(b"junk\r\n\r\n")) is ConnectionFailedError
+
+
+def test_a_bare_deflate_body_is_inflated_to_its_end() -> None:
+    """It ends without a checksum, so the last of it may be in the decoder when all of it was read."""
+    for size in range(256 * 1024 - 300, 256 * 1024 + 300, 7):
+        packer = zlib.compressobj(9, zlib.DEFLATED, -15)
+        packed = packer.compress(b"a" * size) + packer.flush()
+        assert decompress(packed, "deflate", 1_000_000) == b"a" * size
+        with pytest.raises(ConnectionFailedError):
+            decompress(packed[:-1], "deflate", 1_000_000)
 
 
 @pytest.mark.parametrize("world", OURS)
