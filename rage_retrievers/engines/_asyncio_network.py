@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import httpcore
 
-from ._network import addresses, is_readable
+from ._network import addresses, is_address, is_readable
 
 _HAPPY_EYEBALLS = 0.25
 """Seconds after which the next address of a name is tried beside the one before, as RFC 8305 advises."""
@@ -28,6 +28,7 @@ class _Wire(asyncio.Protocol):
 
     def __init__(self) -> None:
         self.transport: asyncio.Transport | None = None
+        self.beneath: asyncio.Transport | None = None  # without TLS
         self.ended = False
         self.error: Exception | None = None
         self._received = bytearray()
@@ -35,8 +36,7 @@ class _Wire(asyncio.Protocol):
         self._paused = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = self.beneath = cast("asyncio.Transport", transport)  # uvloop's are no subclass of it
 
     def data_received(self, data: bytes) -> None:
         self._received += data
@@ -96,6 +96,12 @@ class AsyncStream(httpcore.AsyncNetworkStream):
         assert self._wire.transport is not None  # set before anybody has the stream
         return self._wire.transport
 
+    @property
+    def holds_request(self) -> bool:
+        """Whether the server has not taken in all that was written."""
+        beneath = self._wire.beneath
+        return bool(self._unsent or (beneath is not None and beneath.get_write_buffer_size()))
+
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         if self._unsent:
             self.transport.write(bytes(self._unsent))
@@ -128,6 +134,11 @@ class AsyncBackend(httpcore.AsyncNetworkBackend):
     """Makes the connection of one lane, and can close it whatever has become of it."""
 
     _stream: AsyncStream | None = None
+
+    @property
+    def holds_request(self) -> bool:
+        """Whether the server has answered a request without taking it in: the next would wait behind it."""
+        return self._stream is not None and self._stream.holds_request
 
     async def aclose(self) -> None:
         """Close what was opened, also where a cancelled TLS handshake left it to nobody."""
@@ -172,8 +183,10 @@ async def connected(make: Callable[[], P], host: str, port: int) -> P:
 
 async def _connected(make: Callable[[], P], host: str, port: int) -> tuple[asyncio.Transport, P]:
     loop = asyncio.get_running_loop()
-    # Other loops than asyncio's own, such as uvloop, do not know the option.
-    options: Any = {"happy_eyeballs_delay": _HAPPY_EYEBALLS} if isinstance(loop, asyncio.BaseEventLoop) else {}
+    # Other loops than asyncio's own, such as uvloop, do not know the option. For one address it would do nothing but
+    # lose the socket of a connection that is cancelled as it is made.
+    several = isinstance(loop, asyncio.BaseEventLoop) and not is_address(host)
+    options: Any = {"happy_eyeballs_delay": _HAPPY_EYEBALLS} if several else {}
     try:
         return await loop.create_connection(make, host, port, **options)
     except OSError as error:
@@ -194,10 +207,14 @@ async def secured(
     return made
 
 
-def abandon(transport: asyncio.BaseTransport | None) -> None:
-    """Close the socket beneath a transport whose event loop has ended."""
-    guarded = transport.get_extra_info("socket") if transport is not None else None
-    # asyncio hands out a guarded view of the socket; closing the descriptor is what is left to do.
-    raw = getattr(guarded, "_sock", None)
-    if raw is not None:
-        raw.close()
+def abandon(transport: asyncio.Transport | None) -> None:
+    """Close the socket beneath a transport whose event loop has ended; where it has not, as the loop would have it."""
+    if transport is None:
+        return
+    try:
+        transport.abort()
+    except RuntimeError:  # the loop has ended
+        # asyncio hands out a guarded view of the socket; closing the descriptor is what is left to do.
+        raw = getattr(transport.get_extra_info("socket"), "_sock", None)
+        if raw is not None:
+            raw.close()

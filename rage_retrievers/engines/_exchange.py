@@ -97,7 +97,7 @@ async def asend(lanes: Lanes[_A], request: WireRequest, timeout: float, max_byte
         try:
             response = await lane.exchange(request, deadline, max_bytes)
         except BaseException as error:
-            await discard(lane)
+            await discard(lane, error)
             if kept and request.repeatable and lane.found_dead(error):
                 lane, kept = lanes.open(origin), False
                 continue
@@ -112,9 +112,12 @@ async def asend(lanes: Lanes[_A], request: WireRequest, timeout: float, max_byte
         raise failure
 
 
-async def discard(lane: AsyncLane) -> None:
+async def discard(lane: AsyncLane, error: BaseException | None = None) -> None:
     """Close a lane that a failure or a cancellation left in an unknown state."""
+    if isinstance(error, GeneratorExit):  # the call was thrown away: it can await nothing any more
+        return lane.abandon()
     try:
+        asyncio.get_running_loop()  # before something is made that nobody awaits
         await asyncio.shield(lane.aclose())
     except Exception:
         lane.abandon()

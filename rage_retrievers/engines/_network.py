@@ -98,7 +98,7 @@ class Addresses:
 
     def reached(self, host: str, port: int, peer: Any) -> None:
         """A connection was made to `peer`, a socket's address; one that is known already grows no younger by it."""
-        if not _is_address(host) and peer and self.known(host, port) != str(peer[0]):
+        if not is_address(host) and peer and self.known(host, port) != str(peer[0]):
             if len(self._known) >= _REMEMBERED:
                 self._known.clear()
             self._known[host, port] = (str(peer[0]), self._clock() + ADDRESS_SECONDS)
@@ -111,7 +111,8 @@ class Addresses:
 addresses = Addresses()
 
 
-def _is_address(host: str) -> bool:
+def is_address(host: str) -> bool:
+    """Whether the host is an IP address, which no resolver need be asked for."""
     try:
         ip_address(host.partition("%")[0])
     except ValueError:
@@ -227,7 +228,7 @@ class DeadlineBackend(httpcore.NetworkBackend):
 
     def _candidates(self, host: str, port: int) -> Iterable[tuple[str, float]]:
         """Where to try, and with which share of the time that is left; the resolver is asked only where it must be."""
-        if _is_address(host):
+        if is_address(host):
             yield host, 1.0
             return
         known = addresses.known(host, port)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import suppress
+from typing import cast
 
 import httpcore
 
@@ -123,6 +124,7 @@ class _AsyncLane(_Lane, asyncio.BufferedProtocol):
     def __init__(self, origin: str) -> None:
         super().__init__(origin)
         self._transport: asyncio.Transport | None = None
+        self._beneath: asyncio.Transport | None = None  # without TLS
         self._waiter: asyncio.Future[bool] | None = None
         self._buffer = memoryview(bytearray(_BUFFER_SIZE))
         self._alarm: asyncio.TimerHandle | None = None
@@ -145,6 +147,8 @@ class _AsyncLane(_Lane, asyncio.BufferedProtocol):
             async with asyncio.timeout(deadline - time.monotonic()):
                 transport = await self._open()
         self.reader.expect(max_bytes)
+        if self._closed:  # with the last of the handshake
+            raise self._error or ConnectionError("the server ended the connection, or spoke, before it was asked")
         loop = asyncio.get_running_loop()
         self._waiter = loop.create_future()
         self._set_alarm(loop, loop.time() + deadline - time.monotonic())
@@ -186,8 +190,7 @@ class _AsyncLane(_Lane, asyncio.BufferedProtocol):
             self._waiter.set_result(in_time)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = self._beneath = cast("asyncio.Transport", transport)  # uvloop's are no subclass of it
 
     def get_buffer(self, sizehint: int) -> memoryview:
         return self._buffer
@@ -212,6 +215,10 @@ class _AsyncLane(_Lane, asyncio.BufferedProtocol):
         if exc is None and self._waiter is not None:
             self.reader.end()
         self._wake(True)
+
+    def reusable(self) -> bool:
+        """Whether the next call may use it; not behind a request that the server answered without taking it in."""
+        return self.reader.reusable and self._beneath is not None and not self._beneath.get_write_buffer_size()
 
     def ended(self) -> bool:
         """Whether the server has closed the connection, or it was idle for too long."""

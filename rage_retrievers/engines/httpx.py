@@ -150,7 +150,11 @@ class _AsyncLane:
         self.transport, self._state = _opened(
             httpx.AsyncHTTPTransport, httpcore.AsyncHTTPConnection, origin, self._backend
         )
-        self.ended, self.reusable = self._state.ended, self._state.reusable
+        self.ended = self._state.ended
+
+    def reusable(self) -> bool:
+        """Whether the next call may use it."""
+        return self._state.reusable() and not self._backend.holds_request
 
     async def exchange(self, request: WireRequest, deadline: float, max_bytes: int) -> WireResponse:
         """One request, one whole answer."""
