@@ -265,7 +265,7 @@ def check_transport(url: str, allow_insecure: bool, name: str = "base_url") -> N
         (host or "").rstrip(".").encode("idna")  # refuses labels that are empty or too long
     except ValueError:
         host, parts = None, None
-    if parts is None or not host or parts.scheme not in ("http", "https"):
+    if parts is None or not host or not host.rstrip(".") or parts.scheme not in ("http", "https"):
         raise ConfigurationError(
             f"{name} = {_without_userinfo(url)!r} cannot be used; it needs the form https://HOST/v1, or local:FOLDER."
         )
