@@ -33,7 +33,7 @@ class Rage(TyperGroup):
         words = list(sys.argv[1:] if given is None else given) or ["--help"]
         _tolerate_odd_encodings()
         try:
-            with screen.warnings_as_remarks():
+            with screen.warnings_as_remarks(), screen.records_on_stderr():
                 code = super().main(args=words, **{**extra, "standalone_mode": False})
         except CommandFailedError:
             code = FAILED

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import logging
 import unicodedata
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import typer
@@ -78,3 +79,27 @@ def warnings_as_remarks() -> Iterator[None]:
         warnings.simplefilter("always", ConfigurationWarning)
         warnings.showwarning = show
         yield
+
+
+@contextmanager
+def records_on_stderr() -> Iterator[None]:
+    """The log that RAGE_DEBUG, RAGE_LOG_LEVEL or a profile asks for; here, no application has set up a handler."""
+    from ..errors import ConfigurationError
+    from ..observability.logs import configure_logging
+    from ..settings import VectorizeSettings
+
+    logger = logging.getLogger("rage_retrievers")
+    before = logger.level, logger.propagate
+    handler = None
+    # The command says what is wrong with the settings, where it needs them.
+    with suppress(ConfigurationError):
+        settings = VectorizeSettings.load()
+        if settings.debug or "log_level" in settings.model_fields_set:
+            handler = configure_logging()
+    try:
+        yield
+    finally:
+        if handler is not None:
+            logger.removeHandler(handler)
+            logger.setLevel(before[0])
+            logger.propagate = before[1]

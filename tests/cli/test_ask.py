@@ -26,7 +26,7 @@ def test_passages_come_with_rank_score_and_source(run: Run, folder: Path) -> Non
     assert 0 < float(first.split()[1]) < 1
     assert first.split()[2] == "bees.txt"
     assert "Honey bees dance" in ended.out
-    assert "1 passages by similarity" in ended.out
+    assert "1 passage by similarity" in ended.out
     assert max(map(len, ended.out.splitlines())) <= 80
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import subprocess
 import sys
 from collections.abc import Callable
@@ -138,3 +139,31 @@ def test_a_token_in_an_error_of_ours_is_hidden() -> None:
     """Should a message hold the token in use all the same, it does not reach the screen."""
     register_secret(TOKEN)
     assert TOKEN not in Failure.of(ConnectionFailedError(f"refused {TOKEN}")).line
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "shown", "hidden"),
+    [
+        ("RAGE_DEBUG", "1", "DEBUG rage_retrievers.calls attempt.started", None),
+        ("RAGE_LOG_LEVEL", "INFO", "INFO rage_retrievers.calls retrieve.completed", "attempt.started"),
+        ("RAGE_LOG_LEVEL", "", None, "rage_retrievers.calls"),
+    ],
+)
+def test_the_log_that_the_environment_asks_for_is_on_stderr(
+    run: Run,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    variable: str,
+    value: str,
+    shown: str | None,
+    hidden: str | None,
+) -> None:
+    """RAGE_DEBUG and RAGE_LOG_LEVEL show the records of a call, and stdout stays the result alone."""
+    monkeypatch.setenv(variable, value)
+    logger = logging.getLogger("rage_retrievers")
+    before = logger.handlers[:], logger.level, logger.propagate
+    ended = run("ask", "bees", "--base-url", f"local:{folder}", "--json")
+    assert ended.json()["attempts"] == 1
+    assert shown is None or shown in ended.err
+    assert hidden is None or hidden not in ended.err
+    assert (logger.handlers, logger.level, logger.propagate) == before
