@@ -15,7 +15,8 @@ import signal
 import subprocess
 import sys
 import threading
-from pathlib import PurePath
+from collections.abc import Iterable, Iterator
+from importlib import import_module
 from typing import IO, Any
 
 from rage_retrievers.local import documents
@@ -24,7 +25,11 @@ from rage_retrievers.local.documents import Reading, UnreadableDocumentError
 MAX_MEMORY_BYTES = 1024 * 1024 * 1024
 # Beyond the document's own deadline, which ends the reading with a better reason where it can be asked.
 GRACE_SECONDS = 2.0
-_APART = frozenset({".html", ".htm", ".pdf", ".docx"})
+_APART = {".html": "bs4", ".htm": "bs4", ".pdf": "pypdf", ".docx": "docx2txt"}
+# What the parsers would load beside themselves and no reading of text needs: half as long as all the rest.
+_UNNEEDED = ("soupsieve", "PIL")
+# To begin another reader takes about as long as most documents: one at work is waited for that long.
+_PATIENCE_SECONDS = 0.5
 _IDLE_SECONDS = 20.0
 _MAX_ANSWER_BYTES = 4 * documents.MAX_TEXT_CHARACTERS + 1024 * 1024
 _BEGIN = (
@@ -34,7 +39,7 @@ _BEGIN = (
 
 def is_apart(name: str) -> bool:
     """Whether a file of this name is read in another process, so that several at once go faster."""
-    return PurePath(name).suffix.lower() in _APART
+    return documents.suffix_of(name) in _APART
 
 
 def read(name: str, data: bytes) -> Reading:
@@ -42,25 +47,32 @@ def read(name: str, data: bytes) -> Reading:
     if not is_apart(name) or len(data) > documents.MAX_FILE_BYTES or getattr(sys, "frozen", False):
         return documents.read(name, data)
     while True:
-        reader = _take()
-        try:
-            answer = reader.ask(name, data)
-        except EOFError:
-            if reader.ended_by_itself():
-                continue
-            raise UnreadableDocumentError("its reader ended: too much memory, or a fault of the parser") from None
-        _idle.append(reader)
+        with _readers.lent() as reader:
+            try:
+                answer = reader.ask(name, data)
+            except EOFError:
+                if reader.ended_by_itself():
+                    continue
+                raise UnreadableDocumentError("its reader ended: too much memory, or a fault of the parser") from None
         if "refused" in answer:
             raise UnreadableDocumentError(answer["refused"])
         return Reading(answer["text"], answer["facts"], answer["metadata"])
 
 
+def get_ready(names: Iterable[str]) -> None:
+    """Begin a reader for files of these names, if any is read apart, so that it loads its parsers meanwhile."""
+    parsers = {parser for name in names if (parser := _APART.get(documents.suffix_of(name)))}
+    if parsers and not getattr(sys, "frozen", False):
+        _readers.begin(sorted(parsers))
+
+
 class _Reader:
     """One process that reads."""
 
-    def __init__(self) -> None:
+    def __init__(self, parsers: Iterable[str] = ()) -> None:
+        """`parsers` are loaded before the first document comes."""
         self._process = subprocess.Popen(  # noqa: S603  # this interpreter
-            [sys.executable, "-I", "-c", _BEGIN, json.dumps([*map(str, sys.path)])],
+            [sys.executable, "-I", "-c", _BEGIN, json.dumps([*map(str, sys.path)]), *parsers],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
         )  # fmt: skip
 
@@ -96,6 +108,11 @@ class _Reader:
         answer: dict[str, Any] = json.loads(_exactly(self._process.stdout, size))
         return answer
 
+    @property
+    def alive(self) -> bool:
+        """Whether it has not been ended."""
+        return self._process.returncode is None
+
     def ended_by_itself(self) -> bool:
         """Whether it had gone idle before it was asked, so that another should be."""
         return self._process.returncode == 0
@@ -110,25 +127,58 @@ class _Reader:
                     stream.close()
 
 
-_idle: list[_Reader] = []
+class _Readers:
+    """The readers of this process: as few as keep up, each with one document at a time."""
+
+    def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin with none: in a forked process these are the other's, and a pipe that two write to is no pipe."""
+        self._changed = threading.Condition()
+        self.idle: list[_Reader] = []
+        self._working = 0
+
+    def begin(self, parsers: Iterable[str]) -> None:
+        """Have one at rest, unless there is any."""
+        with self._changed:
+            if not self.idle and not self._working:
+                self.idle.append(_Reader(parsers))
+
+    @contextlib.contextmanager
+    def lent(self) -> Iterator[_Reader]:
+        """A reader for one document; it is kept when it is still alive."""
+        with self._changed:
+            if self._working:
+                self._changed.wait_for(lambda: self.idle, _PATIENCE_SECONDS)
+            reader = self.idle.pop() if self.idle else _Reader()
+            self._working += 1
+        try:
+            yield reader
+        finally:
+            with self._changed:
+                self._working -= 1
+                if reader.alive:
+                    self.idle.append(reader)
+                self._changed.notify()
+
+    def end(self) -> None:
+        """End those at rest."""
+        with self._changed:
+            while self.idle:
+                self.idle.pop().end()
 
 
-def _take() -> _Reader:
-    try:
-        return _idle.pop()
-    except IndexError:
-        return _Reader()
+_readers = _Readers()
 
 
 @atexit.register
 def _end_all() -> None:
-    while _idle:
-        _idle.pop().end()
+    _readers.end()
 
 
 if hasattr(os, "register_at_fork"):
-    # A pipe that two processes write to is no pipe.
-    os.register_at_fork(after_in_child=_idle.clear)
+    os.register_at_fork(after_in_child=_readers.forget)
 
 
 def _exactly(stream: IO[bytes], size: int) -> bytes:
@@ -142,6 +192,10 @@ def serve() -> None:
     """Be a reader: answer each document on standard input until there is no more."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for whoever asks
     _limit_memory()
+    sys.modules.update(dict.fromkeys(_UNNEEDED))  # type: ignore[arg-type]  # None: as if it were not installed
+    for parser in sys.argv[2:]:
+        with contextlib.suppress(ImportError):
+            import_module(parser)
     asked, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever a parser prints is no part of an answer
     while True:

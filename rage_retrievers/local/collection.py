@@ -35,6 +35,7 @@ from rage_retrievers.local.text_index import CorruptIndexError, TextIndex, disca
 FORMAT = "2"
 _BATCH_PASSAGES = 512
 _MAX_READERS = 4
+_READ_AHEAD = 8
 _log = logging.getLogger("rage_retrievers.local")
 
 
@@ -152,16 +153,19 @@ class Collection:
 
     def _open(self) -> None:
         try:
-            self._store = Store(self.home / "store.sqlite")
-            self._check_format()
-            self._open_text()
-            self._refresh(anew=True)
+            self._open_store()
         except CorruptStoreError as error:
             self._wipe(str(error))
-            self._store = Store(self.home / "store.sqlite")
+            self._open_store()
+
+    def _open_store(self) -> None:
+        self._store = Store(self.home / "store.sqlite")
+        try:
             self._check_format()
             self._open_text()
             self._refresh(anew=True)
+        finally:
+            self._store.check()
 
     def _check_format(self) -> None:
         made_by = f"{FORMAT}/{self.embedding.identity}/{self._cut.size}/{self._cut.overlap}"
@@ -248,13 +252,12 @@ class Collection:
 
 def _begun_ahead(entries: Sequence[Entry]) -> Iterator[tuple[Entry, Callable[[], Loaded]]]:
     """Each entry with what loads it, in order; a few of those read apart are read by then."""
-    ahead = min(os.cpu_count() or 1, _MAX_READERS)
-    with ThreadPoolExecutor(ahead, thread_name_prefix="rage-local-read") as threads:
+    with ThreadPoolExecutor(min(os.cpu_count() or 1, _MAX_READERS), thread_name_prefix="rage-local-read") as threads:
         begun: deque[Future[Loaded]] = deque()
         coming = (entry for entry in entries if entry.apart)
         try:
             for entry in entries:
-                begun.extend(threads.submit(one.load) for one in islice(coming, ahead - len(begun)))
+                begun.extend(threads.submit(one.load) for one in islice(coming, _READ_AHEAD - len(begun)))
                 yield entry, begun.popleft().result if entry.apart else entry.load
         finally:
             threads.shutdown(wait=True, cancel_futures=True)

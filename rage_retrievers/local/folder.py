@@ -61,11 +61,12 @@ class Folder:
         """Look at every file's size and time, and read none; raises `ConfigurationError` when the folder is gone."""
         if not self.root.is_dir():
             raise ConfigurationError(f"folder {str(self.root)!r} is no longer there: restore it or choose another")
-        found: dict[str, tuple[Path, os.stat_result]] = {}
+        found: dict[str, tuple[str, os.stat_result]] = {}
         refused: list[tuple[str, str]] = []
-        sidecars: dict[str, tuple[Path, os.stat_result]] = {}
-        for entry in self._walk(str(self.root), refused):
-            relative = self._relative(entry.path)
+        sidecars: dict[str, tuple[str, os.stat_result]] = {}
+        root = str(self.root)
+        for entry in self._walk(root, refused):
+            relative = self._relative(entry.path, root)
             try:
                 self._sort(entry, relative, found, sidecars, refused)
             except UnicodeEncodeError:
@@ -77,8 +78,8 @@ class Folder:
         entries = [self._entry(name, *found[name], sidecars.get(name)) for name in sorted(found)]
         return Scan(entries, refused)
 
-    def _relative(self, path: str) -> str:
-        return path.removeprefix(str(self.root)).lstrip(os.sep).replace(os.sep, "/")
+    def _relative(self, path: str, root: str) -> str:
+        return path.removeprefix(root).lstrip(os.sep).replace(os.sep, "/")
 
     def _walk(self, directory: str, refused: list[tuple[str, str]]) -> Iterator[os.DirEntry[str]]:
         pending = [directory]
@@ -94,28 +95,29 @@ class Folder:
                         else:
                             yield entry
             except OSError as error:
-                refused.append((self._relative(current), error.strerror or str(error)))
+                refused.append((self._relative(current, directory), error.strerror or str(error)))
 
     def _sort(
         self,
         entry: os.DirEntry[str],
         relative: str,
-        found: dict[str, tuple[Path, os.stat_result]],
-        sidecars: dict[str, tuple[Path, os.stat_result]],
+        found: dict[str, tuple[str, os.stat_result]],
+        sidecars: dict[str, tuple[str, os.stat_result]],
         refused: list[tuple[str, str]],
     ) -> None:
         sidecar = relative.endswith(SIDECAR)
         if not sidecar and not documents.supported(relative):
             return
         relative.encode()
-        path = Path(entry.path)
+        path = entry.path  # a Path for each of ten thousand files would take most of the time
         if entry.is_symlink():
-            path = path.resolve(strict=True)
-            if not path.is_relative_to(self.root):
+            target = Path(path).resolve(strict=True)
+            if not target.is_relative_to(self.root):
                 refused.append((relative, "a link that leads outside the folder"))
                 return
-            if path.is_dir():
+            if target.is_dir():
                 return
+            path = str(target)
         seen = os.stat(path, follow_symlinks=False)
         if not stat.S_ISREG(seen.st_mode):
             refused.append((relative, "not a regular file"))
@@ -124,21 +126,21 @@ class Folder:
         else:
             found[relative] = path, seen
 
-    def _entry(self, name: str, path: Path, seen: os.stat_result, sidecar: tuple[Path, os.stat_result] | None) -> Entry:
+    def _entry(self, name: str, path: str, seen: os.stat_result, sidecar: tuple[str, os.stat_result] | None) -> Entry:
         if sidecar is None:
             return Entry(name, _stamp(seen), lambda: self._load(name, path, None), apart.is_apart(name))
         stamp = f"{_stamp(seen)}+{_stamp(sidecar[1])}"
         return Entry(name, stamp, lambda: self._load(name, path, sidecar[0]), apart.is_apart(name))
 
-    def _load(self, name: str, path: Path, sidecar: Path | None) -> Loaded:
+    def _load(self, name: str, path: str, sidecar: str | None) -> Loaded:
         reading = apart.read(name, self._bytes(path))
         given = {} if sidecar is None else _object(self._bytes(sidecar), name)
         return Loaded(
             reading, file_fields(name, digest(str(self.root))), {**reading.facts, **reading.metadata, **given}
         )
 
-    def _bytes(self, path: Path) -> bytes:
-        handle = _open_inside(self.root, path)
+    def _bytes(self, path: str) -> bytes:
+        handle = _open_inside(self.root, Path(path))
         with os.fdopen(handle, "rb") as file:
             seen = os.fstat(handle)
             if not stat.S_ISREG(seen.st_mode):

@@ -16,6 +16,7 @@ from itertools import pairwise
 import numpy as np
 
 from rage_retrievers.local import analysis
+from rage_retrievers.local.columns import Mask
 from rage_retrievers.local.embedding import Embedding, Vectors
 from rage_retrievers.local.filters import Filter
 from rage_retrievers.local.snapshot import Rows, Snapshot
@@ -123,7 +124,7 @@ class _Search:
             held = self._text.pairs(self._pairs, numbers.tolist())
             score = score + PAIR_WEIGHT * _aligned(held, numbers) / len(self._pairs)
             whole += PAIR_WEIGHT
-        return np.clip(score / whole, 0.0, 1.0).astype(np.float32)
+        return np.minimum(np.maximum(score / whole, 0), 1).astype(np.float32, copy=False)
 
     def _by_text(self, pool: int) -> tuple[Rows, Vectors]:
         query = self._query()
@@ -147,7 +148,7 @@ class _Search:
         by_vector, _ = self._by_vector(pool)
         weight = self._text_weight * self._ask.text_boost
         fused = self._fuse(weight, _over(scores, bound), by_text)
-        others = np.setdiff1d(by_vector, by_text)
+        others = by_vector[~_held(by_vector, np.sort(by_text))]
         if len(by_text) < pool:  # whatever is not in this list holds no word of the question
             other_scores = np.zeros(len(others), dtype=np.float32)
         else:
@@ -193,7 +194,7 @@ class _Search:
 
     def _text_scores(self, query: TextQuery, numbers: Rows) -> Vectors:
         """BM25 of each passage named; the scores of the question as it stands are kept for the second stage."""
-        if query is self._plain and self._scored is not None and np.isin(numbers, self._scored[0]).all():
+        if query is self._plain and self._scored is not None and _held(numbers, self._scored[0]).all():
             known, scores = self._scored
             return scores[np.searchsorted(known, numbers)]
         scores = _aligned(self._text.search(query, len(numbers), numbers.tolist()), numbers)
@@ -263,6 +264,14 @@ def _sorted(numbers: Rows, scores: Vectors) -> tuple[Rows, Vectors]:
     return numbers[order], scores[order]
 
 
+def _held(numbers: Rows, known: Rows) -> Mask:
+    """Which of the numbers are among the known ones, which are in order."""
+    if not len(known):
+        return np.zeros(len(numbers), dtype=np.bool_)
+    held: Mask = known[np.minimum(np.searchsorted(known, numbers), len(known) - 1)] == numbers
+    return held
+
+
 def _descending(scores: Vectors, numbers: Rows) -> Rows:
     """Best first; equal scores in the order in which the passages were stored."""
     return np.lexsort((numbers, -scores))
@@ -271,7 +280,7 @@ def _descending(scores: Vectors, numbers: Rows) -> Rows:
 def _over(scores: Vectors, bound: float) -> Vectors:
     if bound <= 0:
         return np.zeros_like(scores)
-    shares: Vectors = np.clip(scores / np.float32(bound), 0.0, 1.0)
+    shares: Vectors = np.minimum(np.maximum(scores / np.float32(bound), 0), 1)
     return shares
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from rage_retrievers.errors import ConfigurationError
 from rage_retrievers.local import (
     _paths,
+    apart,
     connectors,
     extraction,
     pipeline_operations,
@@ -113,8 +114,10 @@ class LocalService:
         Pipelines are deployed and research is done in `executor`, else in threads of the service's own.
         """
         root = None if folder is None else checked(folder)
-        model = choose(embedding)
         home = _paths.folder_home(_paths.cache_root(cache_dir), root)
+        if root is not None and not home.exists():
+            apart.get_ready(entry.key for entry in Folder(root).scan().entries)
+        model = choose(embedding)
         opened, own = Synced(), None
         try:
             home.mkdir(parents=True, exist_ok=True)

@@ -46,7 +46,8 @@ class Snapshot:
     @classmethod
     def make(cls, store: Store, text: TextView, previous: Snapshot) -> Snapshot:
         """The store's present content, reusing the rows of `previous`."""
-        present = np.asarray(store.numbers(), dtype=np.int64)
+        # Their numbers alone take as long to read as all of the vectors do.
+        present = np.asarray(store.numbers() if previous.count else (), dtype=np.int64)
         alive = np.isin(previous.numbers, present, assume_unique=True)
         if alive.size and 1 - alive.mean() > _COMPACT_ABOVE:
             previous = cls.empty(store, text)
@@ -84,10 +85,8 @@ class Snapshot:
         """The row of each passage, -1 for one that is not in this snapshot."""
         if not self.count:
             return np.full(len(numbers), -1, dtype=np.int64)
-        if self._unbroken:
-            places = (numbers - self.numbers[0]).clip(0, self.count - 1)
-        else:
-            places = np.searchsorted(self.numbers, numbers).clip(max=self.count - 1)
+        places = numbers - self.numbers[0] if self._unbroken else np.searchsorted(self.numbers, numbers)
+        places = np.minimum(np.maximum(places, 0), self.count - 1)
         found = (self.numbers[places] == numbers) & self.alive[places]
         return np.where(found, places, -1)
 

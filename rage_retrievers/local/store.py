@@ -7,6 +7,7 @@ whole or not at all.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sqlite3
@@ -19,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from rage_retrievers._aside import aside
 from rage_retrievers.local.embedding import Vectors
 
 _SCHEMA = """
@@ -77,13 +79,20 @@ class Store:
             self._db = sqlite3.connect(path, check_same_thread=False, timeout=30, isolation_level=None)
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=NORMAL")
-            problem = self._db.execute("PRAGMA quick_check(1)").fetchone()[0]
-            if problem != "ok":
-                raise CorruptStoreError(str(problem))
             self._db.executescript(_SCHEMA)
             self._inode = os.stat(path).st_ino
         except sqlite3.DatabaseError as error:
             raise CorruptStoreError(str(error)) from error
+        self._problem = aside(lambda: _problem_of(path))
+
+    def check(self) -> None:
+        """Raise `CorruptStoreError` unless the file is sound, which is looked at from its opening on, beside all else.
+
+        Whoever opens a store calls this before anybody is answered from it, whatever else has failed by then.
+        """
+        problem = self._problem.result()
+        if problem != "ok":
+            raise CorruptStoreError(problem)
 
     def close(self) -> None:
         with self._lock:
@@ -253,6 +262,15 @@ class Store:
                 return self._db.execute(query, values).fetchall()
             except sqlite3.DatabaseError as error:
                 raise CorruptStoreError(str(error)) from error
+
+
+def _problem_of(path: Path) -> str:
+    """What is wrong with a file, "ok" for nothing. Reads all of it, on a connection of its own."""
+    try:
+        with contextlib.closing(sqlite3.connect(path, timeout=30)) as db:
+            return str(db.execute("PRAGMA quick_check(1)").fetchone()[0])
+    except sqlite3.DatabaseError as error:
+        return str(error)
 
 
 class _Transaction:

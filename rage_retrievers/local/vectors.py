@@ -3,8 +3,10 @@
 At 100,000 vectors of 256 dimensions one exact search takes about 4 ms, quicker to build than any approximate index and
 with nothing missed. Rows are never overwritten, so a reader that knows how many rows it may see needs no lock.
 
-Sums are taken by `vecdot`, not `dot`: BLAS starts a thread per core for each block, and where another process keeps the
-cores busy those threads wait for each other (48 ms instead of 4 on a loaded machine of two cores).
+A search is as fast as the memory is read, which is twice as fast in four places at once as in one. And BLAS starts a
+thread per core for any product but a small one, and where another process keeps the cores busy those threads wait for
+each other (48 ms instead of 4 on a loaded machine of two cores). So a block is multiplied four rows at a time, each
+from another quarter of it.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from numpy.typing import NDArray
 from rage_retrievers.local.embedding import Vectors
 
 BLOCK_ROWS = 16_384
+_PLACES = 4
 
 
 class VectorRows:
@@ -37,14 +40,14 @@ class VectorRows:
 
     def scores(self, question: Vectors, count: int) -> Vectors:
         """The cosine of `question` with each of the first `count` rows."""
-        scores = np.zeros(count, dtype=np.float32)
-        for index, block in enumerate(self._blocks):
-            first = index * BLOCK_ROWS
-            if first >= count:
-                break
-            last = min(first + BLOCK_ROWS, count)
-            np.vecdot(block[: last - first], question, out=scores[first:last])
-        return scores
+        even = -(-count // _PLACES) * _PLACES  # a block has room for the rows that this adds
+        scores = np.empty(even, dtype=np.float32)
+        for first in range(0, even, BLOCK_ROWS):
+            last = min(first + BLOCK_ROWS, even)
+            rows = self._blocks[first // BLOCK_ROWS][: last - first]
+            places = rows.reshape(_PLACES, len(rows) // _PLACES, -1).transpose(1, 0, 2)
+            scores[first:last].reshape(_PLACES, -1)[:] = np.matmul(places, question).T
+        return scores[:count]
 
     def scores_of(self, question: Vectors, rows: NDArray[np.int64]) -> Vectors:
         """The cosine of `question` with each of the rows named."""

@@ -43,7 +43,7 @@ def begin_with(setting: str) -> str:
 
 
 def readers() -> list[Any]:
-    return [reader._process for reader in apart._idle]
+    return [reader._process for reader in apart._readers.idle]
 
 
 def test_a_stream_that_costs_minutes_is_ended_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,6 +79,43 @@ def test_readers_are_used_again_and_no_two_at_once() -> None:
         found = list(threads.map(lambda page: apart.read("a.html", page).text[:6], pages))
     assert found == [f"page {number}" for number in range(8)]
     assert 1 <= len(readers()) <= 4
+
+
+@pytest.mark.usefixtures("fresh")
+def test_a_folder_that_needs_a_reader_has_it_begin_at_once(
+    tmp_path: Path, open_service: Callable[..., LocalService], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It loads its parsers while this process loads the rest; where nothing is to be read, none begins."""
+    begun: list[list[str]] = []
+    begin = apart._readers.begin
+
+    def noted(parsers: list[str]) -> None:
+        begun.append(parsers)
+        begin(parsers)
+
+    monkeypatch.setattr(apart._readers, "begin", noted)
+    for name, expected in (("plain.txt", []), ("page.html", [["bs4"]])):
+        home = tmp_path / Path(name).stem
+        home.mkdir()
+        (home / name).write_text("word", encoding="utf-8")
+        for _ in range(2):  # the second start finds its index
+            open_service(home).close()
+        assert begun == expected
+    assert len(readers()) == 1
+
+
+@pytest.mark.usefixtures("fresh")
+def test_a_reader_that_is_soon_free_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Short documents at the same time have one reader; a long one holds nobody up for ever."""
+    monkeypatch.setattr(apart, "_PATIENCE_SECONDS", 60.0)
+    with ThreadPoolExecutor(4) as threads:
+        assert set(threads.map(lambda _: apart.read("a.html", b"<p>page").text, range(8))) == {"page"}
+    assert len(readers()) == 1
+    monkeypatch.setattr(apart, "_PATIENCE_SECONDS", 0.0)
+    with apart._readers.lent() as busy:
+        assert apart.read("a.html", b"<p>other").text == "other"
+    assert busy in apart._readers.idle
+    assert len(readers()) == 2
 
 
 @pytest.mark.usefixtures("fresh")
