@@ -140,7 +140,18 @@ def _overwrite_store(tmp_path: Path) -> None:
     _store(tmp_path).write_bytes(b"not a database" * 999)
 
 
-@pytest.mark.parametrize("spoil", [_truncate_text, _scramble_text, _remove_text, _overwrite_store])
+def _overwrite_page(tmp_path: Path) -> None:
+    """One that nothing reads at a start but the check of the whole file."""
+    with sqlite3.connect(_store(tmp_path)) as db:
+        (page,) = db.execute("SELECT rootpage FROM sqlite_master WHERE name = 'passages_of'").fetchone()
+        (size,) = db.execute("PRAGMA page_size").fetchone()
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    db.close()
+    whole = _store(tmp_path).read_bytes()
+    _store(tmp_path).write_bytes(whole[: (page - 1) * size] + b"\x55" * size + whole[page * size :])
+
+
+@pytest.mark.parametrize("spoil", [_truncate_text, _scramble_text, _remove_text, _overwrite_store, _overwrite_page])
 def test_a_corrupt_index_is_made_again_and_told(
     many: Path, tmp_path: Path, open_service: Any, spoil: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
