@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -103,7 +105,7 @@ def _check_report(report: Path) -> None:
         raise ConfigurationError(f"--report {str(report)!r} cannot be used; name an .html or a .png file.")
     if _is_picture(report):
         check_drawing()
-    _write(report, b"")
+    _check_writable(report)
 
 
 def _is_picture(report: Path) -> bool:
@@ -114,9 +116,24 @@ def _page(plan: str, target: str, measured: dict[str, Any], when: datetime) -> b
     return html_report(plan, target, measured, when).encode()
 
 
+def _check_writable(report: Path) -> None:
+    """Leaves a report of before as it is, and no empty one: the test may yet fail."""
+    with _writing(report):
+        is_new = not report.exists()
+        report.open("ab").close()
+        if is_new:
+            report.unlink()
+
+
 def _write(report: Path, content: bytes) -> None:
-    try:
+    with _writing(report):
         report.write_bytes(content)
+
+
+@contextmanager
+def _writing(report: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise ConfigurationError(
             f"--report {str(report)!r} cannot be written ({error.strerror}); name another file."

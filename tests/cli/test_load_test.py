@@ -19,6 +19,7 @@ from rage_retrievers.cli.load_run import run as run_load
 from rage_retrievers.errors import ConfigurationError, RateLimitedError, RetryBudgetExhaustedError, ServerError
 from rage_retrievers.local import LocalServer, LocalService
 from rage_retrievers.models import Document, Retrieval
+from rage_retrievers.testing import FaultServer, status
 
 from .conftest import TOKEN, Run
 
@@ -224,3 +225,15 @@ def _run(time: Time, plan: LoadPlan) -> Measured:
     measured = Measured()
     asyncio.run(run_load(time.ask, plan, measured, clock=time.clock, sleep=time.sleep))
     return measured
+
+
+@pytest.mark.parametrize("former", [b"the report of last week", None])
+def test_a_test_that_fails_leaves_the_report_of_before(run: Run, tmp_path: Path, former: bytes | None) -> None:
+    """A token that is refused ends the test: a former report stays, and no empty one is left."""
+    report = tmp_path / "load.html"
+    if former is not None:
+        report.write_bytes(former)
+    with FaultServer(status(401)) as server:
+        where = ("--base-url", server.url, "--api-key", "any", "--organization", "o", "--pipeline", "p")
+        assert run("load-test", "bees?", "-n", "2", *where, "--report", str(report)).code == 1
+    assert (report.read_bytes() if report.exists() else None) == former
