@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import types
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
@@ -210,11 +211,21 @@ def _wire(query: Any) -> dict[str, Any]:
 def without_token(values: Mapping[str, Any]) -> dict[str, Any]:
     """What a pickle of a retriever keeps of its options; the token is read again where it is unpickled.
 
-    A function of a module that returns the token is kept, by its name. TypeError for clients of the user's own.
+    A function of a module that returns the token is kept, by its name. TypeError for clients of the user's own, and for
+    listeners that hold what lives in a process; left out silently, an audit trail would be lost.
     """
     for name in ("http_client", "async_http_client"):
         if values.get(name) is not None:
             raise TypeError(f"a retriever with your own {name} is not pickled; make it where it is needed")
+    for listener in values.get("listeners") or ():
+        try:
+            pickle.dumps(listener)
+        except Exception:
+            raise TypeError(
+                f"a retriever with a {type(listener).__name__} among its listeners is not pickled; make it where it is "
+                "needed, or let the settings switch it on (RAGE_ENABLE_METRICS, RAGE_ENABLE_AUDIT_LOG, "
+                "RAGE_ENABLE_TRACING, RAGE_LOG_LEVEL)"
+            ) from None
     kept = dict(values)
     if not _is_importable(kept.get("api_key")):
         kept["api_key"] = None

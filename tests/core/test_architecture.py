@@ -52,7 +52,7 @@ ALLOWED: dict[str, set[str]] = {
     "_calls": BELOW_CLIENT | {"_connection", "_listeners", "_policies"} | LAZY,
     "client": BELOW_CLIENT | {"_connection", "_calls"},
     # `local` knows the wire protocol and nothing of the clients.
-    "local": {"errors", "local"},
+    "local": {"_aside", "errors", "local"},
     # What the faces share.
     "_face": BELOW_FACES,
     "langchain": BELOW_FACES | {"_face", "langchain"},

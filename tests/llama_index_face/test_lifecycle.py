@@ -28,6 +28,7 @@ from rage_retrievers.llama_index import (
     research_tool,
     retrieval_tool,
 )
+from rage_retrievers.observability import Metrics
 from rage_retrievers.resilience import Cache
 
 Connect = Callable[..., VectorizeRetriever]
@@ -57,6 +58,12 @@ def test_own_clients_are_not_pickled(connect: Connect) -> None:
     """A pickle would lose them in silence, so it is refused."""
     with httpx.Client() as client, pytest.raises(TypeError, match="http_client"):
         pickle.dumps(connect(http_client=client))
+
+
+def test_listeners_that_live_in_a_process_are_not_pickled(connect: Connect) -> None:
+    """The error names the listener and the settings that switch it on elsewhere."""
+    with pytest.raises(TypeError, match=r"Metrics among its listeners.*RAGE_ENABLE_METRICS"):
+        pickle.dumps(connect(listeners=[Metrics()]))
 
 
 async def test_own_clients_are_used_and_left_open(scripted: Scripted) -> None:
