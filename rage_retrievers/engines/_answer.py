@@ -51,6 +51,11 @@ class Body:
         self._first = b""
         self._block: bytearray | None = None
 
+    def begin(self) -> None:
+        """Make the block here and now, in the calling thread, whose part of the heap it then grows in."""
+        self._block = bytearray(1024)  # less would be Python's own affair, and nobody's part of the heap
+        self._block.clear()
+
     def add(self, chunk: bytes) -> None:
         """Take a chunk in; `ResponseTooLargeError` as soon as the body passes the bound."""
         if len(self._first if self._block is None else self._block) + len(chunk) > self._most:

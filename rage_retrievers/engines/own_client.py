@@ -14,7 +14,7 @@ import httpx
 from .._aside import aside
 from .._flow import WireRequest, WireResponse
 from ..errors import ConfigurationError, RageError
-from ._answer import answer, check_length, collect, deadline_passed
+from ._answer import Body, answer, check_length, deadline_passed
 from ._failures import failure_of
 from .httpx import acollect, headers_of
 
@@ -35,30 +35,36 @@ class OwnClientEngine:
         """One request, one whole answer."""
         _check_open(self._client)
         context = contextvars.copy_context()
-        outcome = aside(lambda: context.run(self._perform, request, timeout, max_bytes))
+        # What grows in the worker's part of the heap, glibc would keep beside what this thread's part takes: 15 MiB.
+        body = Body(max_bytes)
+        body.begin()
+        outcome = aside(lambda: context.run(self._perform, request, timeout, max_bytes, body))
         if not wait([outcome], timeout + 0.05).done:
             raise deadline_passed(request, timeout)
         error = outcome.exception()
         if error is None:
-            return outcome.result()
+            status, headers = outcome.result()
+            return answer(status, headers, body.whole(), max_bytes)
         raise failure_of(error, request, timeout) or error
 
-    def _perform(self, request: WireRequest, timeout: float, max_bytes: int) -> WireResponse:
+    def _perform(self, request: WireRequest, timeout: float, max_bytes: int, body: Body) -> tuple[int, dict[str, str]]:
+        """Read the answer into `body`; gives its status and headers."""
         deadline = time.monotonic() + timeout
         try:
             response = self._client.send(_through(self._client, request, timeout), stream=True, follow_redirects=False)
         except httpx.HTTPStatusError as raised:
-            return _refused_by_a_hook(raised)
+            return raised.response.status_code, headers_of(raised.response)
         try:
             headers = headers_of(response)
             check_length(headers, max_bytes)
             # Not iter_raw(): a transport may give a response that is read already, as fakes do.
             assert isinstance(response.stream, httpx.SyncByteStream)
-            body = collect(_until(deadline, iter(response.stream), request, timeout), max_bytes)
+            for chunk in _until(deadline, iter(response.stream), request, timeout):
+                body.add(chunk)
             _spoil_if_more_came(response)
         finally:
             response.close()
-        return answer(response.status_code, headers, body, max_bytes)
+        return response.status_code, headers
 
     def close(self) -> None:
         """Nothing: the client is the caller's."""
