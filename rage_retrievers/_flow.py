@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 T = TypeVar("T")
+E = TypeVar("E")
+E_contra = TypeVar("E_contra", contravariant=True)
 Headers: TypeAlias = tuple[tuple[str, str], ...]
 
 
@@ -119,56 +121,66 @@ class Clock(Protocol):
         ...
 
 
-class World(Clock, Protocol):
-    """Performs effects in blocking code."""
+class Performs(Protocol[E_contra]):
+    """Performs effects of one kind in blocking code."""
 
-    def perform(self, effect: Effect) -> Any:
+    def perform(self, effect: E_contra, /) -> Any:
         """Perform the effect; return its answer or raise its exception."""
         ...
 
 
-class AsyncWorld(Clock, Protocol):
-    """Performs effects in async code."""
+class AsyncPerforms(Protocol[E_contra]):
+    """Performs effects of one kind in async code."""
 
-    async def perform(self, effect: Effect) -> Any:
+    async def perform(self, effect: E_contra, /) -> Any:
         """Perform the effect; return its answer or raise its exception."""
         ...
 
 
-def drive(flow: Flow[T], world: World) -> T:
+class World(Clock, Performs[Effect], Protocol):
+    """Performs a policy's effects in blocking code."""
+
+
+class AsyncWorld(Clock, AsyncPerforms[Effect], Protocol):
+    """Performs a policy's effects in async code."""
+
+
+def drive(flow: Generator[E, Any, T], world: Performs[E]) -> T:
     """Run a flow to its end in blocking code."""
     answer: Any = None
+    problem: BaseException | None = None
     try:
         effect = next(flow)
         while True:
             try:
-                answer = world.perform(effect)
+                answer, problem = world.perform(effect), None
             except BaseException as error:
-                effect = flow.throw(error)
-            else:
-                effect = flow.send(answer)
+                problem = error
+            # Outside of the handler: an error that the flow raises instead does not drag this one along as its context.
+            effect = flow.send(answer) if problem is None else flow.throw(problem)
     except StopIteration as stop:
         return stop.value  # type: ignore[no-any-return]  # a generator's return value is typed Any here
     finally:
-        answer = None  # a failure's traceback holds this frame, and would hold a body of many MiB with it
+        # A failure's traceback holds this frame, and would hold a body of many MiB with it.
+        answer = problem = None
 
 
-async def adrive(flow: Flow[T], world: AsyncWorld) -> T:
+async def adrive(flow: Generator[E, Any, T], world: AsyncPerforms[E]) -> T:
     """Run a flow to its end in async code."""
     answer: Any = None
+    problem: BaseException | None = None
     try:
         effect = next(flow)
         while True:
             try:
-                answer = await world.perform(effect)
+                answer, problem = await world.perform(effect), None
             except BaseException as error:
-                effect = flow.throw(error)
-            else:
-                effect = flow.send(answer)
+                problem = error
+            effect = flow.send(answer) if problem is None else flow.throw(problem)
     except StopIteration as stop:
         return stop.value  # type: ignore[no-any-return]  # a generator's return value is typed Any here
     finally:
-        answer = None  # a failure's traceback holds this frame, and would hold a body of many MiB with it
+        answer = problem = None
 
 
 def as_ask(function: Any, *arguments: Any) -> Ask:
@@ -190,11 +202,13 @@ def immediate(value: T) -> Flow[T]:
 
 __all__: Sequence[str] = [
     "Ask",
+    "AsyncPerforms",
     "AsyncWorld",
     "Clock",
     "Effect",
     "Flow",
     "Headers",
+    "Performs",
     "Race",
     "Send",
     "Sleep",

@@ -26,19 +26,19 @@ class Engines:
 
 
 def _httpx() -> Engines:
-    from .httpx import AsyncHttpxEngine, HttpxEngine
+    from .httpx import async_engine, engine
 
-    return Engines("httpx", HttpxEngine, AsyncHttpxEngine)
+    return Engines("httpx", engine, async_engine)
 
 
 def _httptools() -> Engines:
     try:
-        from .httptools import AsyncHttptoolsEngine, HttptoolsEngine
+        from .httptools import async_engine, engine
     except ImportError as missing:
         raise ConfigurationError(
             'engine="httptools" needs the extra `fast`: pip install "rage-retrievers[fast]"'
         ) from missing
-    return Engines("httptools", HttptoolsEngine, AsyncHttptoolsEngine)
+    return Engines("httptools", engine, async_engine)
 
 
 ENGINES: dict[str, Callable[[], Engines]] = {"httpx": _httpx, "httptools": _httptools}

@@ -1,15 +1,20 @@
-"""A request over a lane, in both worlds: taken, perhaps found dead and replaced, given back or thrown away."""
+"""A request over a lane: taken, perhaps found dead and replaced, given back or thrown away; one flow for both worlds.
+
+What a lane is made of is each engine's own affair.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from typing import Protocol, TypeVar
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
-from .._flow import WireRequest, WireResponse
+from .._flow import WireRequest, WireResponse, adrive, drive
 from ._answer import host_of
 from ._failures import failure_of
-from ._lanes import Lanes, LoopLane
+from ._lanes import Lanes, LoopLane, LoopLanes
 
 
 class AnyLane(Protocol):
@@ -52,22 +57,44 @@ class AsyncLane(AnyLane, LoopLane, Protocol):
         ...
 
 
-def send(lanes: Lanes[_L], request: WireRequest, timeout: float, max_bytes: int) -> WireResponse:
-    """One request, one whole answer."""
-    deadline = time.monotonic() + timeout
+L = TypeVar("L", bound=AnyLane)
+B = TypeVar("B", bound=Lane)
+A = TypeVar("A", bound=AsyncLane)
+
+
+@dataclass(slots=True)
+class _Exchange(Generic[L]):
+    """Have the lane perform the request. Answer: the response."""
+
+    lane: L
+
+
+@dataclass(slots=True)
+class _Discard(Generic[L]):
+    """Close the lane; `error` is what left it in an unknown state."""
+
+    lane: L
+    error: BaseException | None = None
+
+
+_Deed: TypeAlias = _Exchange[L] | _Discard[L]
+
+
+def _over(lanes: Lanes[L], request: WireRequest, timeout: float) -> Generator[_Deed[L], Any, WireResponse]:
+    """One request over one of these lanes, or over a second one where the first was found dead."""
     origin = host_of(request.url)
     lane, kept = lanes.take(origin)
     if kept and lane.ended():
-        lane.close()
+        yield _Discard(lane)
         lane, kept = lanes.open(origin), False
     if not kept:
         for old in lanes.expired():
-            old.close()
+            yield _Discard(old)
     while True:
         try:
-            response = lane.exchange(request, deadline, max_bytes)
+            response: WireResponse = yield _Exchange(lane)
         except BaseException as error:
-            lane.close()
+            yield _Discard(lane, error)
             if kept and request.repeatable and lane.found_dead(error):
                 lane, kept = lanes.open(origin), False
                 continue
@@ -77,51 +104,84 @@ def send(lanes: Lanes[_L], request: WireRequest, timeout: float, max_bytes: int)
         else:
             unused = lanes.give_back(origin, lane) if lane.reusable() else lane
             if unused is not None:
-                unused.close()
+                yield _Discard(unused)
             return response
         raise failure
 
 
-async def asend(lanes: Lanes[_A], request: WireRequest, timeout: float, max_bytes: int) -> WireResponse:
+@dataclass(slots=True)
+class _Blocking(Generic[B]):
+    """Performs the deeds of one request in blocking code."""
+
+    request: WireRequest
+    deadline: float
+    max_bytes: int
+
+    def perform(self, deed: _Deed[B], /) -> WireResponse | None:
+        """Exchange or discard."""
+        if isinstance(deed, _Exchange):
+            return deed.lane.exchange(self.request, self.deadline, self.max_bytes)
+        deed.lane.close()
+        return None
+
+
+@dataclass(slots=True)
+class _Async(Generic[A]):
     """The same in asyncio."""
-    deadline = time.monotonic() + timeout
-    origin = host_of(request.url)
-    lane, kept = lanes.take(origin)
-    if kept and lane.ended():
-        await discard(lane)
-        lane, kept = lanes.open(origin), False
-    if not kept:
-        for old in lanes.expired():
-            await discard(old)
-    while True:
-        try:
-            response = await lane.exchange(request, deadline, max_bytes)
-        except BaseException as error:
-            await discard(lane, error)
-            if kept and request.repeatable and lane.found_dead(error):
-                lane, kept = lanes.open(origin), False
-                continue
-            failure = failure_of(error, request, timeout)
-            if failure is None:
-                raise
-        else:
-            unused = lanes.give_back(origin, lane) if lane.reusable() else lane
-            if unused is not None:
-                await discard(unused)
-            return response
-        raise failure
+
+    request: WireRequest
+    deadline: float
+    max_bytes: int
+
+    async def perform(self, deed: _Deed[A], /) -> WireResponse | None:
+        """Exchange or discard."""
+        if isinstance(deed, _Exchange):
+            return await deed.lane.exchange(self.request, self.deadline, self.max_bytes)
+        await _discard(deed.lane, deed.error)
+        return None
 
 
-async def discard(lane: AsyncLane, error: BaseException | None = None) -> None:
-    """Close a lane that a failure or a cancellation left in an unknown state."""
+async def _discard(lane: AsyncLane, error: BaseException | None) -> None:
     if isinstance(error, GeneratorExit):  # the call was thrown away: it can await nothing any more
         return lane.abandon()
     try:
         asyncio.get_running_loop()  # before something is made that nobody awaits
         await asyncio.shield(lane.aclose())
-    except Exception:
+    except Exception:  # no way to close it in order is left; the call's outcome is decided already
         lane.abandon()
 
 
-_L = TypeVar("_L", bound=Lane)
-_A = TypeVar("_A", bound=AsyncLane)
+class LaneEngine(Generic[B]):
+    """Blocking requests over the process's lanes."""
+
+    def __init__(self, name: str, lanes: Lanes[B]) -> None:
+        self.name = name
+        self._lanes = lanes
+
+    def send(self, request: WireRequest, timeout: float, max_bytes: int) -> WireResponse:
+        """One request, one whole answer."""
+        world = _Blocking[B](request, time.monotonic() + timeout, max_bytes)
+        return drive(_over(self._lanes, request, timeout), world)
+
+    def close(self) -> None:
+        """Close the idle connections."""
+        for lane in self._lanes.drain():
+            lane.close()
+
+
+class AsyncLaneEngine(Generic[A]):
+    """Async requests over the running loop's lanes."""
+
+    def __init__(self, name: str, lanes: LoopLanes[A]) -> None:
+        self.name = name
+        self._lanes = lanes
+
+    async def send(self, request: WireRequest, timeout: float, max_bytes: int) -> WireResponse:
+        """One request, one whole answer."""
+        world = _Async[A](request, time.monotonic() + timeout, max_bytes)
+        return await adrive(_over(self._lanes.here(), request, timeout), world)
+
+    async def aclose(self) -> None:
+        """Close the idle connections of the running loop."""
+        for lane in self._lanes.here().drain():
+            await lane.aclose()

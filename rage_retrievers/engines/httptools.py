@@ -1,7 +1,6 @@
 """The fast engine (extra `fast`): HTTP/1.1 over plain sockets and asyncio's own transports, parsed by llhttp.
 
-It does what one JSON request and its answer need and no more. A request that the environment sends through a proxy goes
-by way of httpx.
+It does what one JSON request and its answer need and no more. Through a proxy of the environment its lanes are httpx's.
 """
 
 from __future__ import annotations
@@ -15,14 +14,13 @@ import httpcore
 
 from .._flow import WireRequest, WireResponse
 from .._world import race_decided
-from ._answer import host_of
 from ._asyncio_network import abandon, connected, secured
-from ._exchange import asend, send
+from ._exchange import AsyncLane, AsyncLaneEngine, Lane, LaneEngine
 from ._http1 import Reader, parsed, written
 from ._lanes import KEEPALIVE_SECONDS, Lanes, LoopLanes
 from ._network import DeadlineBackend, Limit, is_readable, sessions, tls_context
 from ._proxy import proxy_for
-from .httpx import AsyncHttpxEngine, HttpxEngine
+from .httpx import AsyncHttpxLane, HttpxLane
 
 _READ_SIZE = 64 * 1024
 _BUFFER_SIZE = 16 * 1024
@@ -96,26 +94,6 @@ class _BlockingLane(_Lane):
         if self._stream is not None:
             self._stream.close()
         self._backend.close()
-
-
-_BLOCKING_LANES: Lanes[_BlockingLane] = Lanes(_BlockingLane, KEEPALIVE_SECONDS)
-
-
-class HttptoolsEngine:
-    """Blocking requests over the process's lanes."""
-
-    name = "httptools"
-
-    def send(self, request: WireRequest, timeout: float, max_bytes: int) -> WireResponse:
-        """One request, one whole answer."""
-        if proxy_for(host_of(request.url)) is not None:
-            return HttpxEngine().send(request, timeout, max_bytes)
-        return send(_BLOCKING_LANES, request, timeout, max_bytes)
-
-    def close(self) -> None:
-        """Close the idle connections."""
-        for lane in _BLOCKING_LANES.drain():
-            lane.close()
 
 
 class _AsyncLane(_Lane, asyncio.BufferedProtocol):
@@ -237,21 +215,23 @@ class _AsyncLane(_Lane, asyncio.BufferedProtocol):
         abandon(self._transport)
 
 
-_ASYNC_LANES: LoopLanes[_AsyncLane] = LoopLanes(_AsyncLane, KEEPALIVE_SECONDS)
+def _lane(origin: str) -> Lane:
+    return _BlockingLane(origin) if proxy_for(origin) is None else HttpxLane(origin)
 
 
-class AsyncHttptoolsEngine:
-    """Async requests over the running loop's lanes."""
+def _async_lane(origin: str) -> AsyncLane:
+    return _AsyncLane(origin) if proxy_for(origin) is None else AsyncHttpxLane(origin)
 
-    name = "httptools"
 
-    async def send(self, request: WireRequest, timeout: float, max_bytes: int) -> WireResponse:
-        """One request, one whole answer."""
-        if proxy_for(host_of(request.url)) is not None:
-            return await AsyncHttpxEngine().send(request, timeout, max_bytes)
-        return await asend(_ASYNC_LANES.here(), request, timeout, max_bytes)
+_BLOCKING_LANES: Lanes[Lane] = Lanes(_lane, KEEPALIVE_SECONDS)
+_ASYNC_LANES: LoopLanes[AsyncLane] = LoopLanes(_async_lane, KEEPALIVE_SECONDS)
 
-    async def aclose(self) -> None:
-        """Close the idle connections of the running loop."""
-        for lane in _ASYNC_LANES.here().drain():
-            await lane.aclose()
+
+def engine() -> LaneEngine[Lane]:
+    """The blocking engine."""
+    return LaneEngine("httptools", _BLOCKING_LANES)
+
+
+def async_engine() -> AsyncLaneEngine[AsyncLane]:
+    """The async engine."""
+    return AsyncLaneEngine("httptools", _ASYNC_LANES)

@@ -19,7 +19,7 @@ from .._flow import WireRequest, WireResponse
 from .._world import race_decided
 from ._answer import Body, answer, check_length, collect
 from ._asyncio_network import AsyncBackend
-from ._exchange import asend, send
+from ._exchange import AsyncLaneEngine, LaneEngine
 from ._lanes import KEEPALIVE_SECONDS, Lanes, LoopLanes
 from ._network import DeadlineBackend, Limit, sessions, tls_context
 from ._proxy import proxy_for
@@ -85,7 +85,7 @@ def _opened(transport: Any, connection: Any, origin: str, backend: Any) -> tuple
     return made, _State(made._pool)
 
 
-class _Lane:
+class HttpxLane:
     """One blocking connection, used by one call at a time."""
 
     transport: httpx.HTTPTransport
@@ -121,25 +121,7 @@ class _Lane:
         self._backend.close()
 
 
-_BLOCKING_LANES: Lanes[_Lane] = Lanes(_Lane, KEEPALIVE_SECONDS)
-
-
-class HttpxEngine:
-    """Blocking requests over the process's lanes."""
-
-    name = "httpx"
-
-    def send(self, request: WireRequest, timeout: float, max_bytes: int) -> WireResponse:
-        """One request, one whole answer."""
-        return send(_BLOCKING_LANES, request, timeout, max_bytes)
-
-    def close(self) -> None:
-        """Close the idle connections."""
-        for lane in _BLOCKING_LANES.drain():
-            lane.close()
-
-
-class _AsyncLane:
+class AsyncHttpxLane:
     """One connection of one event loop, used by one call at a time."""
 
     transport: httpx.AsyncHTTPTransport
@@ -185,22 +167,18 @@ class _AsyncLane:
         self._backend.abandon()
 
 
-_ASYNC_LANES: LoopLanes[_AsyncLane] = LoopLanes(_AsyncLane, KEEPALIVE_SECONDS)
+_BLOCKING_LANES: Lanes[HttpxLane] = Lanes(HttpxLane, KEEPALIVE_SECONDS)
+_ASYNC_LANES: LoopLanes[AsyncHttpxLane] = LoopLanes(AsyncHttpxLane, KEEPALIVE_SECONDS)
 
 
-class AsyncHttpxEngine:
-    """Async requests over the running loop's lanes."""
+def engine() -> LaneEngine[HttpxLane]:
+    """The blocking engine."""
+    return LaneEngine("httpx", _BLOCKING_LANES)
 
-    name = "httpx"
 
-    async def send(self, request: WireRequest, timeout: float, max_bytes: int) -> WireResponse:
-        """One request, one whole answer."""
-        return await asend(_ASYNC_LANES.here(), request, timeout, max_bytes)
-
-    async def aclose(self) -> None:
-        """Close the idle connections of the running loop."""
-        for lane in _ASYNC_LANES.here().drain():
-            await lane.aclose()
+def async_engine() -> AsyncLaneEngine[AsyncHttpxLane]:
+    """The async engine."""
+    return AsyncLaneEngine("httpx", _ASYNC_LANES)
 
 
 async def acollect(stream: httpx.AsyncByteStream, max_bytes: int) -> bytes:

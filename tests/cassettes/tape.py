@@ -136,10 +136,7 @@ def _known_transports_only() -> Iterator[None]:
     def refuse(*_: object) -> NoReturn:
         raise UntapedError("The engine 'httptools' cannot be recorded or replayed; use engine='httpx'.")
 
-    with (
-        patch.object(httptools.HttptoolsEngine, "send", refuse),
-        patch.object(httptools.AsyncHttptoolsEngine, "send", refuse),
-    ):
+    with patch.object(httptools, "written", refuse):
         yield
 
 

@@ -37,7 +37,7 @@ from rage_retrievers import (
 from rage_retrievers._flow import Sleep
 from rage_retrievers._world import BlockingWorld
 from rage_retrievers.engines import _network as engine
-from rage_retrievers.engines.httpx import HttpxEngine
+from rage_retrievers.engines import httpx as httpx_engine
 from rage_retrievers.resilience.pipeline import shared_homes
 from rage_retrievers.testing import Close, Fault, FaultServer, Hang, answer, delay, refused_url, status
 from rage_retrievers.testing.faults import Write, http
@@ -346,7 +346,7 @@ def resolving(monkeypatch: pytest.MonkeyPatch, *addresses: str, when: threading.
 def send_to(name: str, port: int, timeout: float) -> object:
     """One blocking attempt over a connection of its own."""
     retrieve = operation(f"http://{name}:{port}/v1")
-    return retrieve.read(HttpxEngine().send(retrieve.build("planted-token"), timeout, 1_000_000))
+    return retrieve.read(httpx_engine.engine().send(retrieve.build("planted-token"), timeout, 1_000_000))
 
 
 def test_a_name_that_is_not_resolved_in_time_is_a_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -441,5 +441,5 @@ def test_a_pause_of_a_thousand_years_is_a_pause(monkeypatch: pytest.MonkeyPatch)
     """Without a deadline an absurd Retry-After is slept through, and is no error of the clock's."""
     pauses: list[float] = []
     monkeypatch.setattr(time, "sleep", pauses.append)
-    BlockingWorld(HttpxEngine()).perform(Sleep(31_536_000_000.0))
+    BlockingWorld(httpx_engine.engine()).perform(Sleep(31_536_000_000.0))
     assert pauses == [10 * 365 * 86_400]
