@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from typing import NamedTuple
 
 
@@ -32,3 +33,9 @@ def smoke_asked(description: str) -> bool:
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--smoke", action="store_true", help="a small, quick run")
     return bool(parser.parse_args().smoke)
+
+
+def tabled(description: str | None, rows: Callable[[bool], list[Row]]) -> int:
+    """Measure, briefly where `--smoke` was given, and print the table; 1 when a bar is missed."""
+    assert description is not None
+    return show(rows(smoke_asked(description)))

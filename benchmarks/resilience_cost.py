@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from _table import Row, show, smoke_asked
+from _table import Row, tabled
 
 from rage_retrievers import VectorizeClient, default_pipeline
 from rage_retrievers._flow import Clock, Flow, Send, WireRequest, WireResponse, adrive, drive
@@ -140,11 +140,5 @@ def rows(smoke: bool) -> list[Row]:
     ]
 
 
-def main() -> int:
-    """Print the table; 1 when a bar is missed."""
-    assert __doc__ is not None
-    return show(rows(smoke_asked(__doc__)))
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(tabled(__doc__, rows))

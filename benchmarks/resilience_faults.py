@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import _answers
-from _table import Row, show, smoke_asked
+from _table import Row, tabled
 
 from rage_retrievers import (
     AsyncVectorizeClient,
@@ -214,16 +214,10 @@ def rows(smoke: bool) -> list[Row]:
     return found + ([] if smoke else hedged(2_000))
 
 
-def main() -> int:
-    """Print the table; 1 when a bar is missed."""
-    assert __doc__ is not None
-    return show(rows(smoke_asked(__doc__)))
-
-
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--measure-memory"]:
         print(measure_memory(sys.argv[2]))
     elif sys.argv[1:2] == ["--serve-fault"]:
         serve_fault(sys.argv[2])
     else:
-        sys.exit(main())
+        sys.exit(tabled(__doc__, rows))

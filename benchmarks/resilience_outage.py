@@ -12,7 +12,7 @@ import random
 import sys
 from typing import Any
 
-from _table import Row, show, smoke_asked
+from _table import Row, tabled
 
 from rage_retrievers._flow import Flow, Sleep, WireRequest, WireResponse, adrive
 from rage_retrievers._world import AsyncioWorld
@@ -188,11 +188,5 @@ def rows(smoke: bool) -> list[Row]:
     return [*outages(calls), half_open(100), *hedging(1_000 if smoke else 20_000), asyncio.run(cancellations(calls))]
 
 
-def main() -> int:
-    """Print the table; 1 when a bar is missed."""
-    assert __doc__ is not None
-    return show(rows(smoke_asked(__doc__)))
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(tabled(__doc__, rows))

@@ -14,7 +14,7 @@ import sys
 from collections import Counter
 from typing import Any
 
-from _table import Row, show, smoke_asked
+from _table import Row, tabled
 
 from rage_retrievers._flow import WireRequest, drive
 from rage_retrievers.errors import ConnectionFailedError, RageError
@@ -88,11 +88,5 @@ def rows(smoke: bool) -> list[Row]:
     ]
 
 
-def main() -> int:
-    """Print the table; 1 when a bar is missed."""
-    assert __doc__ is not None
-    return show(rows(smoke_asked(__doc__)))
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(tabled(__doc__, rows))

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import _answers
 from _contenders import Contender, Took, at_work
-from _table import Row, show, smoke_asked
+from _table import Row, tabled
 
 ENGINES = ("httpx", "httptools")
 
@@ -196,11 +196,5 @@ def rows(smoke: bool) -> list[Row]:
     ]
 
 
-def main() -> int:
-    """Print the table; 1 when a bar is missed."""
-    assert __doc__ is not None
-    return show(rows(smoke_asked(__doc__)))
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(tabled(__doc__, rows))

@@ -13,7 +13,7 @@ from typing import Any
 from urllib.request import urlopen
 
 import _answers
-from _table import Row, show, smoke_asked
+from _table import Row, tabled
 from speed_calls import Entrant, all_at_work
 
 ENGINES = ("httpx", "httptools")
@@ -100,11 +100,5 @@ def rows(smoke: bool) -> list[Row]:
     return [*thousand(5, 1000), *opened(2000), *cancelled(20_000)]
 
 
-def main() -> int:
-    """Print the table; 1 when a bar is missed."""
-    assert __doc__ is not None
-    return show(rows(smoke_asked(__doc__)))
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(tabled(__doc__, rows))

@@ -24,7 +24,7 @@ from typing import Any
 
 import _answers
 import resilience_cost
-from _table import Row, show, smoke_asked
+from _table import Row, tabled
 
 STATM = Path("/proc/self/statm")
 IMPORTS = {
@@ -235,11 +235,5 @@ def rows(smoke: bool) -> list[Row]:
     ]
 
 
-def main() -> int:
-    """Print the table; 1 when a bar is missed."""
-    assert __doc__ is not None
-    return show(rows(smoke_asked(__doc__)))
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(tabled(__doc__, rows))

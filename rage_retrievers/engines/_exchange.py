@@ -110,12 +110,16 @@ def _over(lanes: Lanes[L], request: WireRequest, timeout: float) -> Generator[_D
 
 
 @dataclass(slots=True)
-class _Blocking(Generic[B]):
-    """Performs the deeds of one request in blocking code."""
+class _Performer:
+    """What both worlds need to perform the deeds of one request."""
 
     request: WireRequest
     deadline: float
     max_bytes: int
+
+
+class _Blocking(_Performer, Generic[B]):
+    """In blocking code."""
 
     def perform(self, deed: _Deed[B], /) -> WireResponse | None:
         """Exchange or discard."""
@@ -125,13 +129,8 @@ class _Blocking(Generic[B]):
         return None
 
 
-@dataclass(slots=True)
-class _Async(Generic[A]):
-    """The same in asyncio."""
-
-    request: WireRequest
-    deadline: float
-    max_bytes: int
+class _Async(_Performer, Generic[A]):
+    """In asyncio."""
 
     async def perform(self, deed: _Deed[A], /) -> WireResponse | None:
         """Exchange or discard."""
