@@ -220,12 +220,12 @@ def without_token(values: Mapping[str, Any]) -> dict[str, Any]:
     for listener in values.get("listeners") or ():
         try:
             pickle.dumps(listener)
-        except Exception:
+        except Exception as reason:  # of whatever kind a listener's own pickling raises
             raise TypeError(
                 f"a retriever with a {type(listener).__name__} among its listeners is not pickled; make it where it is "
                 "needed, or let the settings switch it on (RAGE_ENABLE_METRICS, RAGE_ENABLE_AUDIT_LOG, "
                 "RAGE_ENABLE_TRACING, RAGE_LOG_LEVEL)"
-            ) from None
+            ) from reason
     kept = dict(values)
     if not _is_importable(kept.get("api_key")):
         kept["api_key"] = None

@@ -22,7 +22,7 @@ from ..models import Query, Retrieval
 from ..scope import current_scope
 from .correlation import correlation_id
 from .events import CallCompleted, Event
-from .logs import JSONFormatter, record_of, timestamp
+from .log_records import JSONFormatter, record_of, timestamp
 from .outcomes import outcome
 from .redaction import DEFAULT_REDACTOR, Redactor
 

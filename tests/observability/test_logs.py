@@ -14,7 +14,7 @@ from pythonjsonlogger.json import JsonFormatter
 
 from rage_retrievers.models import Document, Retrieval, Target
 from rage_retrievers.observability import EventLog, configure_logging, correlation, register_secret
-from rage_retrievers.observability.logs import RedactingFilter
+from rage_retrievers.observability.log_records import RedactingFilter
 from rage_retrievers.observability.redaction import Redactor
 
 from .conftest import ANSWER, QUERY, Story

@@ -27,7 +27,7 @@ from rage_retrievers.observability import (
     configure_logging,
     register_secret,
 )
-from rage_retrievers.observability.logs import RedactingFilter
+from rage_retrievers.observability.log_records import RedactingFilter
 from rage_retrievers.observability.prometheus import exposition
 from rage_retrievers.resilience import Pipeline, Retry
 from rage_retrievers.testing import FAULTS, FaultServer, ReceivedRequest
