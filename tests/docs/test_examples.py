@@ -81,16 +81,12 @@ def peer(one: socket.socket) -> object:
         return None
 
 
-NOT_YET_CLOSED = {"docs/command.md", "docs/develop-without-an-account.md", "docs/logging.md", "docs/tracing.md"}
-
-
 @pytest.fixture
-def _sockets_closed(request: pytest.FixtureRequest) -> Iterator[None]:
+def _sockets_closed() -> Iterator[None]:
     """Examples close what they open, for readers do as the examples do."""
     before = open_sockets()
     yield
-    if named(request.node.callspec.params["page"]) not in NOT_YET_CLOSED:
-        assert [one for key, one in open_sockets().items() if key not in before] == []
+    assert [one for key, one in open_sockets().items() if key not in before] == []
 
 
 @pytest.mark.usefixtures("_logging_as_before", "_sockets_closed", "checkout")
