@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
+from typing import Any, TypeVar
 
 from . import _endpoint
-from ._connection import ApiKey, Connection, Credential, checked_id, connect
+from ._connection import Connection, Credential, checked_id, connect
 from ._endpoint import Address, Operation
 from ._flow import Clock, Flow, Send, Sleep, WireResponse
 from ._listeners import listeners_of
+from ._options import ResearchOptions, ResearchPlan, checked_options
 from ._policies import policies_of
-from .engines import Engines
 from .engines._answer import bare
 from .errors import ConfigurationError, DeadlineExceededError, RageError, UnauthorizedError
-from .models import AdvancedQuery, Message, PipelineStatus, Query, Research, ResearchEvent, Retrieval, unknown_keyword
+from .models import PipelineStatus, Query, Research, ResearchEvent, Retrieval
 from .observability.correlation import DEFAULT_PREFIX, HEADER, correlation_id, new_id
 from .observability.events import (
     AttemptFailed,
@@ -31,93 +31,9 @@ from .observability.events import (
 from .resilience import Call, Deadline, Homes, Pipeline
 from .resilience.pipeline import shared_homes
 
-if TYPE_CHECKING:
-    from .settings import VectorizeSettings
-
 T = TypeVar("T")
 
 _LONGEST_SEND = 86_400.0
-
-
-class QueryOptions(TypedDict, total=False):
-    """What shapes an answer beside the question. Leaving one out and giving None, 0 or [] are different things."""
-
-    num_results: int
-    rerank: bool
-    metadata_filters: list[dict[str, Any]] | dict[str, Any] | None
-    context: Mapping[str, Any] | list[Message] | None
-    advanced_query: AdvancedQuery | Mapping[str, Any] | None
-    min_score: float | None
-    timeout: float | None
-    pipeline_id: str
-    organization: str
-
-
-class ClientOptions(QueryOptions, total=False):
-    """What a client is made from; everything left out comes from `VectorizeSettings`.
-
-    `timeout` is the seconds of a whole call. `resilience` replaces the default policies. `engine` is a name or a pair
-    from `rage_retrievers.engines`.
-    """
-
-    api_key: ApiKey
-    api_token: ApiKey
-    base_url: str
-    environment: str
-    retrieval_url: str
-    engine: str | Engines
-    resilience: Pipeline
-    listeners: tuple[Listener, ...] | list[Listener]
-    allow_insecure: bool
-    max_response_mib: float
-    user_agent: str
-    settings: VectorizeSettings
-
-
-class ResearchOptions(TypedDict, total=False):
-    """How a deep research is done. `timeout` (300) and `poll_every` (2) are seconds; `schema` shapes the report.
-
-    `n8n` names the webhook that the service calls: `account`, `webhookPath` and, if need be, `headers`.
-    """
-
-    web_search: bool
-    schema: str | None
-    n8n: Mapping[str, Any] | None
-    timeout: float
-    poll_every: float
-    on_progress: Callable[[ResearchEvent], object] | None
-
-
-@dataclass(frozen=True, slots=True)
-class ResearchPlan:
-    """Checked `ResearchOptions`."""
-
-    web_search: bool = False
-    schema: str | None = None
-    n8n: Mapping[str, Any] | None = field(default=None, repr=False)
-    timeout: float = 300.0
-    poll_every: float = 2.0
-    on_progress: Callable[[ResearchEvent], object] | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("timeout", "poll_every"):
-            value = getattr(self, name)
-            if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < float("inf"):
-                raise ConfigurationError(f"{name} = {value!r} cannot be used; use a number of seconds above 0.")
-        if self.n8n is not None and not (isinstance(self.n8n, Mapping) and {"account", "webhookPath"} <= {*self.n8n}):
-            raise ConfigurationError('n8n cannot be used; use {"account": "…", "webhookPath": "…"}.')
-
-    @classmethod
-    def make(cls, options: Mapping[str, Any]) -> ResearchPlan:
-        """Raises ConfigurationError for a wrong value, TypeError for an unknown name."""
-        for name in options:
-            if name not in cls.__slots__:
-                raise unknown_keyword(name, cls.__slots__)
-        return cls(**options)
-
-
-_QUERY_NAMES = tuple(QueryOptions.__annotations__)
-_CLIENT_NAMES = tuple(ClientOptions.__annotations__)
 _ADDRESS = ("organization", "pipeline_id")
 _FOR_SETTINGS = (*_ADDRESS, "base_url", "environment", "retrieval_url", "allow_insecure",
                  "max_response_mib", "user_agent")  # fmt: skip
@@ -371,22 +287,6 @@ def _redacted(error: RageError) -> RageError:
 
     bare(error)
     return DEFAULT_REDACTOR.error(error)
-
-
-def checked_options(given: Mapping[str, Any]) -> dict[str, Any]:
-    """The options under their canonical names. Raises TypeError for a name nobody reads."""
-    for name in given:
-        if name not in _CLIENT_NAMES:
-            raise unknown_keyword(name, _CLIENT_NAMES)
-    options = dict(given)
-    if "api_token" in options:
-        token = options.pop("api_token")
-        if options.get("api_key") is not None and token is not None:
-            raise ConfigurationError("api_key and api_token are two names of one thing; give one of them.")
-        options.setdefault("api_key", token)
-        if options["api_key"] is None:
-            options["api_key"] = token
-    return {name: value for name, value in options.items() if value is not None or name in _QUERY_NAMES}
 
 
 def _listeners(given: object) -> tuple[Listener, ...]:

@@ -10,10 +10,11 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Self
 
 from ._calls import Calls
+from ._keywords import unknown_keyword
 from .client import AsyncVectorizeClient, VectorizeClient
 from .engines import Engines
 from .errors import ConfigurationError
-from .models import AdvancedQuery, unknown_keyword
+from .models import AdvancedQuery
 from .resilience import Bulkhead
 from .scope import current_scope
 

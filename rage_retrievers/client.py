@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from typing_extensions import Unpack
 
-from ._calls import Calls, ClientOptions, QueryOptions, ResearchOptions
+from ._calls import Calls
+from ._closing import AsyncClosing, Closing
 from ._flow import adrive, drive
+from ._options import ClientOptions, QueryOptions, ResearchOptions
 from ._world import AsyncioWorld, BlockingWorld
 from .errors import ConfigurationError
 from .models import PipelineStatus, Research, Retrieval
@@ -46,7 +47,7 @@ def _check_own(http_client: object, kind: str) -> None:
         raise ConfigurationError(f"http_client is a {type(http_client).__name__}; an httpx.{kind} is needed here.")
 
 
-class VectorizeClient(_Client):
+class VectorizeClient(Closing, _Client):
     """Asks a Vectorize pipeline in blocking code; safe to share between threads.
 
     See `ClientOptions` for what it takes; what is left out comes from `VectorizeSettings`. `http_client` is your own
@@ -104,16 +105,8 @@ class VectorizeClient(_Client):
         self._closed = True
         self._engine.close()
 
-    def __enter__(self) -> Self:
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-
-class AsyncVectorizeClient(_Client):
+class AsyncVectorizeClient(AsyncClosing, _Client):
     """Asks a Vectorize pipeline in asyncio; safe to share between tasks and, one after the other, event loops.
 
     The twin of `VectorizeClient`; `http_client` is your own `httpx.AsyncClient`, never closed here.
@@ -161,11 +154,3 @@ class AsyncVectorizeClient(_Client):
         """Close the idle connections of this event loop; the client answers no more."""
         self._closed = True
         await self._engine.aclose()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()

@@ -16,7 +16,8 @@ from pydantic import AliasChoices, Field, SecretStr, ValidationError, model_vali
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from ._profiles import PROFILES
+from ._keywords import unknown_keyword
+from ._profiles import PROFILES, Profile, aliases
 from ._setting_kinds import (
     Count,
     Environment,
@@ -36,7 +37,6 @@ from ._setting_kinds import (
 )
 from ._variables import ENV_FILE, allowed, is_secret, misspelt, set_by, shortly, written
 from .errors import ConfigurationError
-from .models import unknown_keyword
 
 __all__ = ["PROFILES", "ConfigurationWarning", "VectorizeSettings", "mistyped_variables"]
 
@@ -318,7 +318,7 @@ class VectorizeSettings(BaseSettings):
     @classmethod
     def variables(cls) -> dict[str, tuple[str, ...]]:
         """The environment variables of each setting, the one to document first."""
-        return {name: _aliases(field) for name, field in cls.model_fields.items()}
+        return {name: aliases(field) for name, field in cls.model_fields.items()}
 
     @property
     def context_tokens(self) -> int:
@@ -340,22 +340,7 @@ class VectorizeSettings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Constructor, environment, `.env`, profile."""
-        return init_settings, env_settings, dotenv_settings, _Profile(settings_cls)
-
-
-class _Profile(PydanticBaseSettingsSource):
-    """The values of the profile that the sources before this one name."""
-
-    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
-        return None, field_name, False
-
-    def __call__(self) -> dict[str, Any]:
-        field = self.settings_cls.model_fields["config_profile"]
-        names = ("config_profile", *_aliases(field))
-        chosen = next((self.current_state[name] for name in names if name in self.current_state), None)
-        values = PROFILES.get(chosen.strip().lower(), {}) if isinstance(chosen, str) else {}
-        # Under the variable's name, as the other sources have it, so that theirs win.
-        return {_aliases(self.settings_cls.model_fields[name])[0]: value for name, value in values.items()}
+        return init_settings, env_settings, dotenv_settings, Profile(settings_cls)
 
 
 _IDS = ("organization", "pipeline_id")
@@ -369,12 +354,6 @@ def _other_addresses_aside(given: Mapping[str, Any]) -> dict[str, Any]:
     if not given.keys() & _NO_ADDRESS.keys():
         return {}
     return {name: nothing for name, nothing in _NO_ADDRESS.items() if name not in given}
-
-
-def _aliases(field: FieldInfo) -> tuple[str, ...]:
-    choices = field.validation_alias
-    assert isinstance(choices, AliasChoices)  # every setting is made by _variable
-    return tuple(str(name) for name in choices.choices)
 
 
 def mistyped_variables(environ: Iterable[str]) -> list[tuple[str, str]]:
@@ -399,4 +378,4 @@ def _line(cls: type[VectorizeSettings], given: Mapping[str, Any], problem: Mappi
 
 def documented(cls: type[VectorizeSettings] = VectorizeSettings) -> Iterable[tuple[str, tuple[str, ...], FieldInfo]]:
     """(setting, variables, field) of every setting, for generated documentation."""
-    return [(name, _aliases(field), field) for name, field in cls.model_fields.items()]
+    return [(name, aliases(field), field) for name, field in cls.model_fields.items()]

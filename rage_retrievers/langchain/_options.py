@@ -16,9 +16,10 @@ from langchain_core.messages import (
 from typing_extensions import TypedDict
 
 from .._connection import ApiKey
+from .._keywords import unknown_keyword
 from ..engines import Engines
 from ..filters import Condition
-from ..models import AdvancedQuery, unknown_keyword
+from ..models import AdvancedQuery
 from ..observability.events import Listener
 from ..resilience import Pipeline
 

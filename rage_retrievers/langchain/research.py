@@ -21,7 +21,7 @@ from langchain_core.tools import StructuredTool
 from pydantic import BaseModel, Field
 from typing_extensions import TypedDict, Unpack, override
 
-from .._calls import ResearchPlan
+from .._options import ResearchPlan
 from ..models import Research, ResearchEvent
 from ._runs import within
 from .retriever import VectorizeRetriever

@@ -12,6 +12,7 @@ from langchain_core.runnables import RunnableConfig
 from pydantic import Field, PrivateAttr, SecretStr, SkipValidation
 from typing_extensions import Unpack, override
 
+from .._closing import AsyncClosing, Closing
 from .._face import SEARCH, Link, canonical, folded, without_token
 from ..errors import ConfigurationError
 from ..filters import Filter
@@ -23,8 +24,6 @@ from ._runs import within
 from ._runtime import running_in, runtime_scope
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from langchain_core.callbacks import AsyncCallbackManagerForRetrieverRun, CallbackManagerForRetrieverRun
     from langchain_core.tools import StructuredTool
 
@@ -46,7 +45,7 @@ def _field(*, shown: bool = True, dumped: bool = True) -> Any:
 _Any = Annotated[Any, SkipValidation]
 
 
-class VectorizeRetriever(BaseRetriever):
+class VectorizeRetriever(Closing, AsyncClosing, BaseRetriever):
     """Retrieves passages from a Vectorize pipeline, in blocking code and in asyncio (no thread is used there).
 
     Made from `RetrieverOptions`; what is left out comes from `VectorizeSettings`, so `VectorizeRetriever()` works where
@@ -380,22 +379,6 @@ class VectorizeRetriever(BaseRetriever):
         """Close the idle connections of the running loop and of blocking code; this retriever answers no more."""
         self.close()
         await self._linked().close_asyncio(self.async_http_client)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
 
 
 def _with_context(values: dict[str, Any]) -> dict[str, Any]:

@@ -13,9 +13,10 @@ from typing_extensions import TypedDict, Unpack
 
 from .._connection import ApiKey
 from .._face import folded
+from .._keywords import unknown_keyword
 from ..engines import Engines
 from ..filters import Condition
-from ..models import AdvancedQuery, Message, unknown_keyword
+from ..models import AdvancedQuery, Message
 from ..observability.events import Listener
 from ..resilience import Pipeline
 from .filters import from_metadata_filters

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Mapping, Sequence
-from types import TracebackType
 from typing import Any, Literal, Self
 
 from llama_index.core.base.base_retriever import BaseRetriever
@@ -16,6 +15,7 @@ from llama_index_instrumentation.span import active_span_id
 from pydantic import SecretStr
 from typing_extensions import Unpack
 
+from .._closing import AsyncClosing, Closing
 from .._connection import ApiKey
 from .._face import Link, canonical, without_token
 from ..client import ResearchOptions
@@ -37,7 +37,7 @@ _ASKED = CALL_NAMES - _ADDRESS
 _EVERYWHERE = Scope()
 
 
-class VectorizeRetriever(BaseRetriever):
+class VectorizeRetriever(Closing, AsyncClosing, BaseRetriever):
     """Retrieves from a Vectorize pipeline, blocking or natively async; safe to share between threads, tasks and loops.
 
     Takes what the client takes (see `ClientOptions`; `api_token` is `api_key`), the defaults of its calls
@@ -224,22 +224,6 @@ class VectorizeRetriever(BaseRetriever):
             return f"{type(self).__name__}(not connected yet)"
         base_url, organization, pipeline_id = self._link.calls.connection.address.target
         return f"{type(self).__name__}({base_url}, {organization=}, {pipeline_id=})"
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
 
 
 def _asked(link: Link, options: Mapping[str, Any]) -> Asked:

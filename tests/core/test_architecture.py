@@ -13,27 +13,32 @@ import rage_retrievers
 ROOT = Path(rage_retrievers.__file__).parent
 PACKAGE = "rage_retrievers"
 
-CORE = {"_aside", "errors", "models", "_flow", "_json", "_lazy", "_mold", "_weight", "_version"}
+CORE = {"_aside", "errors", "models", "queries", "_closing", "_flow", "_json", "_keywords", "_lazy", "_mold", "_weight",
+        "_version"}  # fmt: skip
 EVENTS = {"observability.events"}
 LAZY = {"observability.redaction"}
 LIGHT = {"observability.correlation", "observability.secrets"}
 BELOW_CLIENT = CORE | EVENTS | LIGHT | {"_endpoint", "_world", "engines", "resilience", "settings"}
-CLIENT = {"_calls", "_connection", "_listeners", "_policies", "client"}
+CLIENT = {"_calls", "_connection", "_listeners", "_options", "_policies", "client"}
 BELOW_FACES = BELOW_CLIENT | CLIENT | {"_face", "filters", "scope", "context", "observability"}
 
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "_aside": set(),
+    "_closing": set(),
     "_flow": set(),
+    "_keywords": set(),
     "_version": set(),
     "_json": {"errors"},
     "_lazy": set(),
     "_mold": set(),
     "_weight": {"errors"},
-    "models": {"errors", "_html"},
+    "queries": {"errors", "_keywords"},
+    "models": {"queries", "_html"},
     "_html": set(),
     "tokens": {"errors"},
-    "_endpoint": CORE,
+    "_status": {"_flow", "_json", "errors"},
+    "_endpoint": CORE | {"_status"},
     "_world": {"_aside", "_flow"},
     "observability": CORE | EVENTS | {"observability", "scope", "settings"},
     "resilience": CORE | EVENTS | {"resilience"},
@@ -49,8 +54,9 @@ ALLOWED: dict[str, set[str]] = {
     "_connection": BELOW_CLIENT | {"local"},
     "_listeners": CORE | {"observability", "settings"},
     "_policies": {"resilience", "settings"},
-    "_calls": BELOW_CLIENT | {"_connection", "_listeners", "_policies"} | LAZY,
-    "client": BELOW_CLIENT | {"_connection", "_calls"},
+    "_options": CORE | EVENTS | {"_connection", "engines", "resilience", "settings"},
+    "_calls": BELOW_CLIENT | {"_connection", "_listeners", "_options", "_policies"} | LAZY,
+    "client": BELOW_CLIENT | {"_calls", "_connection", "_options"},
     # `local` knows the wire protocol and nothing of the clients.
     "local": {"_aside", "errors", "local"},
     # What the faces share.

@@ -1,0 +1,19 @@
+"""Names nobody reads, and the known ones that they resemble."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+
+
+def unknown_keyword(name: str, known: Mapping[str, object] | Sequence[str]) -> TypeError:
+    """The error for a keyword nobody reads: silently dropping `metadataFilters` would return unfiltered data."""
+    near = nearest(name, known, 0.5)
+    hint = f"; did you mean {near!r}?" if near else f"; known are {', '.join(sorted(known))}."
+    return TypeError(f"unknown keyword {name!r}{hint}")
+
+
+def nearest(name: str, known: Iterable[str], cutoff: float) -> str | None:
+    """The known name that this one, written in whatever case, resembles by at least `cutoff` of 1."""
+    snake = "".join(f"_{c.lower()}" if c.isupper() else c for c in name).replace("-", "_")
+    return next(iter(difflib.get_close_matches(snake, list(known), n=1, cutoff=cutoff)), None)
