@@ -210,6 +210,8 @@ class Calls:
         try:
             answer = yield from resilience.around(partial(self._attempt, operation))(call)
         except BaseException as error:  # cancelled calls are told of too
+            if isinstance(error, RageError):
+                error.attempts = call.attempts
             self._completed(call, None, error)
             raise
         if isinstance(answer, Retrieval):

@@ -50,7 +50,7 @@ def _facts(plan: str, target: str, measured: dict[str, Any], when: datetime) -> 
         f"service   {target}",
         f"plan      {plan}{' (interrupted)' if measured['interrupted'] else ''}",
         f"calls     {calls}, {measured['empty_answers']:,} without passages",
-        f"requests  {measured['requests_sent']:,} sent for the answers",
+        f"requests  {measured['requests_sent']:,} sent, those of failed calls too",
         f"time      {measured['elapsed_s']:,} s, {measured['answers_per_s'] or 0:,} answers/s",
         f"ms        {latency or '-'}",
     ]

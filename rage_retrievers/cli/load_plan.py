@@ -75,7 +75,7 @@ class Measured:
     """Of the answers; with a rate, from the moment the request was due, so that a queue counts."""
     errors: Counter[str] = field(default_factory=Counter)
     sent: int = 0
-    """Requests on the wire, retries included, as far as answers tell."""
+    """Requests on the wire: retries are counted, and those of failed calls too."""
     empty: int = 0
     elapsed: float = 0.0
     interrupted: bool = False

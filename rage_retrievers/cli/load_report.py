@@ -26,7 +26,7 @@ def html_report(plan: str, target: str, measured: dict[str, Any], when: datetime
         ("plan", plan + (" (interrupted)" if measured["interrupted"] else "")),
         ("calls", f"{measured['calls']:,}: {measured['answered']:,} answered, {measured['failed']:,} failed"),
         ("answers without passages", f"{measured['empty_answers']:,}"),
-        ("requests sent for the answers", f"{measured['requests_sent']:,}"),
+        ("requests sent, those of failed calls too", f"{measured['requests_sent']:,}"),
         ("time", f"{measured['elapsed_s']:,} s, {measured['answers_per_s'] or 0:,} answers/s"),
     ]
     latency = [(name, f"{value:,.2f}") for name, value in measured["latency_ms"].items()]

@@ -59,6 +59,7 @@ async def _answer(ask: Ask, question: str, measured: Measured) -> Retrieval | No
     try:
         return await ask(question)
     except RageError as error:
+        measured.sent += error.attempts
         measured.errors[_kind(error)] += 1
         return None
 

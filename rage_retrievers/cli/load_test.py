@@ -196,7 +196,7 @@ def _show(console: Console, target: str, plan: str, found: dict[str, Any], repor
         ("service", target),
         ("plan", plan + (" (interrupted)" if found["interrupted"] else "")),
         ("calls", calls),
-        ("requests", f"{found['requests_sent']:,} sent for the answers"),
+        ("requests", f"{found['requests_sent']:,} sent, those of failed calls too"),
         ("time", f"{found['elapsed_s']:,} s, {found['answers_per_s'] or 0:,} answers/s"),
     ]
     console.print(screen.facts(rows))

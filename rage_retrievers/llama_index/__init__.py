@@ -17,7 +17,7 @@ except ModuleNotFoundError as missing:
         'rage_retrievers.llama_index needs llama-index-core: pip install "rage-retrievers[llama-index]"'
     ) from missing
 
-from .events import VectorizeRetrievalEvent
+from .events import VectorizeRetrievalEvent, VectorizeRetrievalFailedEvent
 from .filters import from_metadata_filters
 from .nodes import RetrievedNode, RetrievedNodes, to_nodes
 from .postprocessors import ContextPostprocessor
@@ -31,6 +31,7 @@ __all__ = [
     "RetrievedNodes",
     "VectorizeQuery",
     "VectorizeRetrievalEvent",
+    "VectorizeRetrievalFailedEvent",
     "VectorizeRetriever",
     "from_metadata_filters",
     "research_tool",

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from types import TracebackType
+
 from llama_index.core.instrumentation.events import BaseEvent
 from llama_index_instrumentation import get_dispatcher
 from llama_index_instrumentation.event_handlers import NullEventHandler
 
+from ..errors import RageError
 from ..models import Facts, Retrieval, ScoreName
 from ..observability.enclosing import (
     ATTEMPTS,
@@ -13,6 +16,7 @@ from ..observability.enclosing import (
     DATA_SOURCE,
     DEGRADED,
     DOCUMENT_COUNT,
+    ERROR_TYPE,
     PROVIDER,
     PROVIDER_NAME,
     STALE,
@@ -21,7 +25,7 @@ from ..observability.enclosing import (
 )
 from .nodes import Asked
 
-__all__ = ["VectorizeRetrievalEvent", "announce"]
+__all__ = ["VectorizeRetrievalEvent", "VectorizeRetrievalFailedEvent", "announce", "failure_announced"]
 
 _dispatcher = get_dispatcher(__name__)
 
@@ -53,6 +57,25 @@ class VectorizeRetrievalEvent(BaseEvent):
         return "VectorizeRetrievalEvent"
 
 
+class VectorizeRetrievalFailedEvent(BaseEvent):
+    """A retrieval ended with an error, in the span that it left. Holds no question and no token.
+
+    `attempts` counts the requests sent; `error_type` is the error's class.
+    """
+
+    provider: str = "vectorize"
+    organization: str
+    pipeline_id: str
+    top_k: int
+    attempts: int
+    error_type: str
+
+    @classmethod
+    def class_name(cls) -> str:
+        """The name that handlers tell events apart by."""
+        return "VectorizeRetrievalFailedEvent"
+
+
 def announce(owner: str, retrieval: Retrieval, asked: Asked) -> None:
     """Tell the span of the retrieval, which bears the `owner`'s name, and who listens to LlamaIndex's dispatcher."""
     with enclosing_span_told(owner, _attributes(retrieval, asked)):
@@ -60,15 +83,38 @@ def announce(owner: str, retrieval: Retrieval, asked: Asked) -> None:
             _dispatcher.event(_event(retrieval, asked))
 
 
+class failure_announced:  # noqa: N801  # reads as the context manager it is
+    """Within this context an error of ours is told of as an answer is, and goes its way."""
+
+    __slots__ = ("_asked", "_owner")
+
+    def __init__(self, owner: str, asked: Asked) -> None:
+        self._owner = owner
+        self._asked = asked
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not isinstance(error, RageError):
+            return
+        asked, failure = self._asked, type(error).__name__
+        with enclosing_span_told(self._owner, {**_told(asked, error.attempts), ERROR_TYPE: failure}):
+            if _is_heard():
+                _dispatcher.event(
+                    VectorizeRetrievalFailedEvent(**asked._asdict(), attempts=error.attempts, error_type=failure)
+                )
+
+
+def _told(asked: Asked, attempts: int) -> dict[str, str | int | bool]:
+    return {PROVIDER_NAME: PROVIDER, DATA_SOURCE: asked.pipeline_id, TOP_K: asked.top_k, ATTEMPTS: attempts}
+
+
 def _attributes(retrieval: Retrieval, asked: Asked) -> dict[str, str | int | bool]:
     facts = retrieval.facts
-    found: dict[str, str | int | bool] = {
-        PROVIDER_NAME: PROVIDER,
-        DATA_SOURCE: asked.pipeline_id,
-        TOP_K: asked.top_k,
-        ATTEMPTS: facts.attempts,
-        DOCUMENT_COUNT: len(retrieval),
-    }
+    found = {**_told(asked, facts.attempts), DOCUMENT_COUNT: len(retrieval)}
     if _from_cache(facts):
         found[CACHED] = True
     if facts.stale:
@@ -81,9 +127,7 @@ def _attributes(retrieval: Retrieval, asked: Asked) -> dict[str, str | int | boo
 def _event(retrieval: Retrieval, asked: Asked) -> VectorizeRetrievalEvent:
     facts = retrieval.facts
     return VectorizeRetrievalEvent(
-        organization=asked.organization,
-        pipeline_id=asked.pipeline_id,
-        top_k=asked.top_k,
+        **asked._asdict(),
         ordered_by=facts.ordered_by,
         documents=len(retrieval),
         attempts=facts.attempts,

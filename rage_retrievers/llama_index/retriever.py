@@ -24,7 +24,7 @@ from ..filters import Condition
 from ..models import AdvancedQuery, Query, Research
 from ..observability.correlation import within_run
 from ..scope import Scope, current_scope, effective
-from .events import announce
+from .events import announce, failure_announced
 from .nodes import Asked, RetrievedNodes, to_nodes
 from .query import CALL_NAMES, NAMES, Context, RetrieverOptions, VectorizeQuery, translated
 from .settable import Settable
@@ -150,15 +150,17 @@ class VectorizeRetriever(Closing, AsyncClosing, BaseRetriever):
 
     def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         link, options = self._asked(query_bundle)
-        with within_run(active_span_id.get()):
+        asked = _asked(link, options)
+        with within_run(active_span_id.get()), failure_announced(type(self).__name__, asked):
             retrieval = link.blocking.retrieve(_question(query_bundle), **options)
-        return to_nodes(retrieval, _asked(link, options))
+        return to_nodes(retrieval, asked)
 
     async def _aretrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         link, options = self._asked(query_bundle)
-        with within_run(active_span_id.get()):
+        asked = _asked(link, options)
+        with within_run(active_span_id.get()), failure_announced(type(self).__name__, asked):
             retrieval = await link.asyncio.retrieve(_question(query_bundle), **options)
-        return to_nodes(retrieval, _asked(link, options))
+        return to_nodes(retrieval, asked)
 
     def _asked(self, bundle: QueryBundle) -> tuple[Link, Any]:
         """Whom to ask, and for what: constructor < scope < query, with the scope's locks."""

@@ -81,10 +81,12 @@ class Audit:
                 "audit.failed call_id=%s error_type=%s", event.call_id, failure, extra=fields
             )
             if self.required:
-                raise AuditError(
+                withheld = AuditError(
                     f"The audit record of this call could not be kept ({failure}), and it is required, so its answer "
                     "is withheld; check where audit records go."
-                ) from error
+                )
+                withheld.attempts = event.attempts
+                raise withheld from error
 
     def record(self, event: CallCompleted) -> Record:
         """What is kept of this call."""

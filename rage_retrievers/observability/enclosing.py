@@ -17,6 +17,7 @@ __all__ = [
     "DATA_SOURCE",
     "DEGRADED",
     "DOCUMENT_COUNT",
+    "ERROR_TYPE",
     "PROVIDER",
     "PROVIDER_NAME",
     "STALE",
@@ -33,6 +34,7 @@ DOCUMENT_COUNT: Final = "rage.documents"
 STALE: Final = "rage.stale"
 DEGRADED: Final = "rage.degraded"
 CACHED: Final = "rage.cached"
+ERROR_TYPE: Final = "error.type"
 
 PROVIDER: Final = "vectorize.io"
 

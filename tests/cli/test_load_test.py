@@ -184,6 +184,8 @@ def test_errors_are_told_by_type_status_and_cause() -> None:
     spent = RetryBudgetExhaustedError("spent")
     spent.__cause__ = ServerError("down", status=503)
     errors = [RateLimitedError("slow down", status=429), ServerError("down", status=503), spent]
+    for error in errors:
+        error.attempts = 2
 
     async def fail(question: str) -> Retrieval:
         raise errors.pop()
@@ -195,7 +197,7 @@ def test_errors_are_told_by_type_status_and_cause() -> None:
         "ServerError 503": 1,
         "RateLimitedError 429": 1,
     }
-    assert (measured.failed, measured.ended) == (3, 3)
+    assert (measured.failed, measured.ended, measured.sent) == (3, 3, 6)
 
 
 def test_percentiles_are_nearest_rank() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import pickle
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,6 +28,9 @@ from rage_retrievers import (
     Pipeline,
     ResearchEvent,
     ResearchFailedError,
+    Retry,
+    RetryBudget,
+    RetryBudgetExhaustedError,
     ServerError,
     UnauthorizedError,
     VectorizeClient,
@@ -381,6 +385,22 @@ def test_attempts_and_elapsed_are_told(side: Side) -> None:
     assert answer.attempts == 2
     assert answer.elapsed == pytest.approx(0.1 + 0.4)
     assert side.world.trace == ["send", 0.1, "send"]
+
+
+def test_a_failure_tells_its_attempts(side: Side) -> None:
+    """An error says how many requests were sent: all of them, none before the first, and a pickle keeps the number."""
+    side.answers(503, 503, 503)
+    with pytest.raises(ServerError) as caught:
+        side.retrieve(side.calls())
+    assert caught.value.attempts == len(side.requests) == 3
+    assert pickle.loads(pickle.dumps(caught.value)).attempts == 3
+    side.answers(503, 503)
+    with pytest.raises(RetryBudgetExhaustedError) as spent:
+        side.retrieve(side.calls(resilience=Pipeline([Retry(budget=RetryBudget(ratio=0, reserve=1))])))
+    assert spent.value.attempts == 2
+    with pytest.raises(ConfigurationError) as unsent:
+        side.retrieve(side.calls(), "")
+    assert unsent.value.attempts == 0
 
 
 def test_the_deadline_of_a_call_wins_over_the_clients(side: Side) -> None:

@@ -22,7 +22,6 @@ from rage_retrievers import (
     RetryBudget,
     ServerError,
     UnauthorizedError,
-    default_pipeline,
 )
 
 from .conftest import TOKEN, WIRE, Ask, Recorder, in_loop, reply
@@ -221,7 +220,7 @@ def test_traces_hold_no_secret(ask: Ask, service: Recorder) -> None:
 
 
 def test_callbacks_see_start_end_and_error(ask: Ask, service: Recorder) -> None:
-    """Callback handlers hear of each retrieval, with the caller's run id."""
+    """Callback handlers hear of each retrieval; a failure's error says how many requests were sent."""
     heard: list[Any] = []
 
     class Handler(BaseCallbackHandler):
@@ -232,14 +231,15 @@ def test_callbacks_see_start_end_and_error(ask: Ask, service: Recorder) -> None:
             heard.append(("end", len(documents)))
 
         def on_retriever_error(self, error: BaseException, **_: Any) -> None:
-            heard.append(("error", type(error)))
+            heard.append(("error", type(error), getattr(error, "attempts", None)))
 
-    retriever = service.retriever(resilience=default_pipeline().without("retry")).with_config(callbacks=[Handler()])
+    pipeline = Pipeline([Retry(attempts=2, base=0.001)])
+    retriever = service.retriever(resilience=pipeline).with_config(callbacks=[Handler()])
     ask(retriever, "q")
     service.answer = lambda _: reply({}, 500)
     with pytest.raises(ServerError):
         ask(retriever, "q")
-    assert heard == [("start", "q"), ("end", 1), ("start", "q"), ("error", ServerError)]
+    assert heard == [("start", "q"), ("end", 1), ("start", "q"), ("error", ServerError, 2)]
 
 
 def test_a_mistyped_keyword_starts_no_run(ask: Ask, service: Recorder) -> None:

@@ -16,7 +16,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from llama_index_face.conftest import Scripted
-from rage_retrievers import EmptyAnswer, Retry, default_pipeline
+from rage_retrievers import EmptyAnswer, Pipeline, Retry, ServerError, default_pipeline
 from rage_retrievers.observability import enclosing, tracing
 from rage_retrievers.resilience import Cache, Degrade
 
@@ -71,6 +71,26 @@ def test_the_span_around_a_retrieval_is_told_of_a_fallback(scripted: Scripted, t
     (told,) = traced.attributes("VectorizeRetriever.retrieve")
     assert told["rage.degraded"] == EmptyAnswer().name
     assert "rage.cached" not in told
+
+
+def test_the_span_around_a_failed_retrieval_is_told_the_requests_sent(scripted: Scripted, traced: Traced) -> None:
+    """Provider, pipeline, top_k, attempts and the error's type, in blocking code and in asyncio."""
+    scripted.status = 503
+    retriever = scripted.retriever(similarity_top_k=7, resilience=Pipeline([Retry(attempts=2, base=0.001)]))
+    with traced.tracer.start_as_current_span("VectorizeRetriever.retrieve"), pytest.raises(ServerError):
+        retriever.retrieve("What?")
+    with traced.tracer.start_as_current_span("VectorizeRetriever.aretrieve"), pytest.raises(ServerError):
+        asyncio.run(retriever.aretrieve("What?"))
+    for name in ("VectorizeRetriever.retrieve", "VectorizeRetriever.aretrieve"):
+        assert traced.attributes(name) == [
+            {
+                "gen_ai.provider.name": "vectorize.io",
+                "gen_ai.data_source.id": "aip-1",
+                "gen_ai.retrieval.top_k": 7,
+                "rage.attempts": 2,
+                "error.type": "ServerError",
+            }
+        ]
 
 
 def test_a_span_of_somebody_else_is_left_alone(scripted: Scripted, traced: Traced) -> None:

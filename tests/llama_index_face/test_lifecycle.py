@@ -20,10 +20,11 @@ from llama_index.core.instrumentation.events.retrieval import RetrievalEndEvent
 from llama_index_instrumentation import get_dispatcher
 
 from llama_index_face.conftest import TOKEN, Scripted
-from rage_retrievers import ConfigurationError, Retry, default_pipeline
+from rage_retrievers import ConfigurationError, Pipeline, Retry, ServerError, default_pipeline
 from rage_retrievers._flow import WireRequest, WireResponse
 from rage_retrievers.llama_index import (
     VectorizeRetrievalEvent,
+    VectorizeRetrievalFailedEvent,
     VectorizeRetriever,
     research_tool,
     retrieval_tool,
@@ -187,6 +188,10 @@ class Heard(BaseEventHandler):
         """The events of ours."""
         return [event for event in self.events if isinstance(event, VectorizeRetrievalEvent)]
 
+    def failures(self) -> list[VectorizeRetrievalFailedEvent]:
+        """Those of retrievals that failed."""
+        return [event for event in self.events if isinstance(event, VectorizeRetrievalFailedEvent)]
+
 
 @pytest.fixture
 def heard() -> Iterator[Heard]:
@@ -222,6 +227,25 @@ def test_handlers_hear_of_retries_and_of_the_cache(scripted: Scripted, heard: He
     retriever.retrieve("What?")
     retriever.retrieve("What?")
     assert [(event.attempts, event.from_cache) for event in heard.facts()] == [(2, False), (0, True)]
+
+
+def test_handlers_hear_of_a_retrieval_that_failed(scripted: Scripted, heard: Heard) -> None:
+    """With the error's type and the requests sent, in the span of the retrieval; and no event of an answer."""
+    scripted.status = 503
+    retriever = scripted.retriever(similarity_top_k=7, resilience=Pipeline([Retry(attempts=2, base=0.001)]))
+    with pytest.raises(ServerError) as first:
+        retriever.retrieve("a private question")
+    with pytest.raises(ServerError) as second:
+        asyncio.run(retriever.aretrieve("a private question"))
+    assert (first.value.attempts, second.value.attempts, len(scripted.requests)) == (2, 2, 4)
+    assert heard.facts() == []
+    for event in heard.failures():
+        assert (event.provider, event.organization, event.pipeline_id) == ("vectorize", "org-1", "aip-1")
+        assert (event.top_k, event.attempts, event.error_type) == (7, 2, "ServerError")
+        assert (event.span_id or "").startswith("VectorizeRetriever")
+        assert "private" not in str(event)
+        assert TOKEN not in str(event)
+    assert len(heard.failures()) == 2
 
 
 def test_llama_indexs_own_events_show_ids_and_scores(scripted: Scripted, heard: Heard) -> None:

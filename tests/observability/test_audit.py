@@ -140,6 +140,7 @@ def test_failing_closed_withholds_the_answer(stream: io.StringIO | None) -> None
     with pytest.raises(AuditError, match="withheld") as failure:
         Story((audit,)).answered()
     assert not failure.value.transient
+    assert failure.value.attempts == 1
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import Span, set_span_in_context
 from pydantic import PrivateAttr
 
+from rage_retrievers import Pipeline, Retry, ServerError
 from rage_retrievers.langchain import VectorizeRetriever as LangChainRetriever
 from rage_retrievers.llama_index import VectorizeRetriever as LlamaIndexRetriever
 from rage_retrievers.observability import Tracing, correlation
@@ -155,6 +156,23 @@ def test_langchain_run_gives_the_correlation_id(traced: Traced, ask: Ask) -> Non
     retriever = LangChainRetriever(**traced.options).with_config(callbacks=[runs])
     ask(retriever)
     assert traced.ids() == [*runs.ids, *runs.ids]
+
+
+@pytest.mark.parametrize(
+    ("retriever", "ask"),
+    [(LangChainRetriever, one) for one in LANGCHAIN.values()]
+    + [(LlamaIndexRetriever, one) for one in LLAMA_INDEX.values()],
+)
+def test_a_failed_retrievals_span_counts_its_requests(retriever: Any, ask: Ask) -> None:
+    """The span of the call has the attempts of the error, which are the requests that were sent."""
+    with FaultServer(status(503)) as server:
+        traced = Traced(server)
+        with pytest.raises(ServerError) as caught:
+            ask(retriever(**traced.options, resilience=Pipeline([Retry(attempts=2, base=0.001)])))
+    span, *requests = traced.spans()
+    told = span.attributes or {}
+    assert told["rage.attempts"] == caught.value.attempts == len(requests) == len(server.requests) == 2
+    assert told["error.type"] == "ServerError"
 
 
 @pytest.mark.parametrize("ask", LLAMA_INDEX.values(), ids=LLAMA_INDEX)

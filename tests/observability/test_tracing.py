@@ -103,6 +103,7 @@ def test_a_failed_call_has_status_and_type_without_the_services_secrets(traced: 
     Story((Tracing(traced.provider),)).failed(error)
     call, request = traced.spans()
     assert (call.attributes or {})["error.type"] == "UnauthorizedError"
+    assert (call.attributes or {})["rage.attempts"] == 1
     assert (request.attributes or {})["error.type"] == "401"
     assert call.status.description == "HTTP 401: Bearer [redacted] of [email]"
     assert not [event for span in (call, request) for event in span.events if event.name == "exception"]
