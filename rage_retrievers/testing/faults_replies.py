@@ -176,46 +176,58 @@ def _unusable() -> dict[str, bytes]:
 
 
 def _usable() -> dict[str, bytes]:
-    document = json.loads(answer_body(1))["documents"][0]
-    scores = ("relevancy", "similarity")
+    return {**_odd_answers(), **_odd_documents()}
 
-    def one(**changed: Any) -> bytes:
-        return json.dumps({"question": "q", "documents": [{**document, **changed}], "ndcg": 1}).encode()
 
-    def literal(value: bytes) -> bytes:
-        return one(relevancy="@", similarity="@").replace(b'"@"', value)
-
+def _odd_answers() -> dict[str, bytes]:
     return {
         "no-documents": b'{"question": "q", "documents": [], "average_relevancy": null, "ndcg": null}',
         "text-only": b'{"documents": [{"text": "a"}]}',
         "text-empty": b'{"documents": [{"text": ""}]}',
-        "nulls": one(**dict.fromkeys(key for key in document if key != "text")),
         "summary-nulls": b'{"question": null, "documents": [{"text": "a"}], "average_relevancy": null, "ndcg": null}',
-        "scores-missing": json.dumps(
-            {"documents": [{key: value for key, value in document.items() if key not in scores}]}
-        ).encode(),
-        "nan-scores": literal(b"NaN"),
-        "infinite-scores": literal(b"-Infinity"),
-        "overflowing-scores": literal(b"1e999"),
-        "integer-scores-5000-digits": literal(b"9" * 5_000),
-        "text-scores": one(relevancy="0.9", similarity="high"),
-        "true-scores": one(relevancy=True, similarity=[0.5]),
         "nan-average": b'{"documents": [{"text": "a"}], "average_relevancy": NaN, "ndcg": NaN}',
-        "number-ids": one(id=7, chunk_id=84, total_chunks=229.0, origin_id=12),
-        "list-labels": one(source=["a"], source_display_name={"name": "a"}, origin=False),
-        "metadata-list": one(metadata=[1, "two", None]),
-        "metadata-text": one(metadata="none"),
-        "unknown-fields": one(score=0.1, page=3, embedding=[0.1] * 20, nested={"a": {"b": [None]}}),
         "unknown-top-fields": b'{"documents": [{"text": "a"}], "version": 2, "usage": {"units": 1}, "next": null}',
-        "model-names": one(model_config=1, fields="x", copy="y", __class__="z", self="s"),
         "repeated-keys": b'{"documents": null, "documents": [{"text": "a", "text": "b"}]}',
         "lone-surrogates": b'{"documents": [{"text": "cut \\ud83d", "id": "\\udc00", "source": "a\\ud83d"}]}',
         "lone-surrogate-keys": b'{"documents": [{"text": "a", "\\ud83d": "b"}]}',
         "nul": b'{"documents": [{"text": "a\\u0000b"}]}',
         "controls-raw": b'{"documents": [{"text": "a\\u001b[31m"}]}',
-        "byte-order-mark": b"\xef\xbb\xbf" + one(),
-        "blanks-around": b"\r\n \t" + one() + b"\n\n",
-        "wrapped": json.dumps({"record": {"value": one().decode()}}).encode(),
+        "byte-order-mark": b"\xef\xbb\xbf" + _one(),
+        "blanks-around": b"\r\n \t" + _one() + b"\n\n",
+        "wrapped": json.dumps({"record": {"value": _one().decode()}}).encode(),
         "wrapped-object": b'{"record": {"value": {"documents": [{"text": "a"}]}}}',
         "escapes-only": answer_body().decode().encode("ascii", "backslashreplace").replace(b"\\x", b"\\u00"),
     }
+
+
+def _odd_documents() -> dict[str, bytes]:
+    return {
+        "nulls": _one(**dict.fromkeys(_document().keys() - {"text"})),
+        "scores-missing": json.dumps({"documents": [_document(without=("relevancy", "similarity"))]}).encode(),
+        "nan-scores": _scored(b"NaN"),
+        "infinite-scores": _scored(b"-Infinity"),
+        "overflowing-scores": _scored(b"1e999"),
+        "integer-scores-5000-digits": _scored(b"9" * 5_000),
+        "text-scores": _one(relevancy="0.9", similarity="high"),
+        "true-scores": _one(relevancy=True, similarity=[0.5]),
+        "number-ids": _one(id=7, chunk_id=84, total_chunks=229.0, origin_id=12),
+        "list-labels": _one(source=["a"], source_display_name={"name": "a"}, origin=False),
+        "metadata-list": _one(metadata=[1, "two", None]),
+        "metadata-text": _one(metadata="none"),
+        "unknown-fields": _one(score=0.1, page=3, embedding=[0.1] * 20, nested={"a": {"b": [None]}}),
+        "model-names": _one(model_config=1, fields="x", copy="y", __class__="z", self="s"),
+    }
+
+
+def _one(**changed: Any) -> bytes:
+    """An answer of one document, with these fields changed or added."""
+    return json.dumps({"question": "q", "documents": [{**_document(), **changed}], "ndcg": 1}).encode()
+
+
+def _scored(value: bytes) -> bytes:
+    """An answer of one document whose scores are written so."""
+    return _one(relevancy="@", similarity="@").replace(b'"@"', value)
+
+
+def _document(without: tuple[str, ...] = ()) -> dict[str, Any]:
+    return {name: value for name, value in json.loads(answer_body(1))["documents"][0].items() if name not in without}

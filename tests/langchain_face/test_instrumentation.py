@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
-import json
-import subprocess
-import sys
-import textwrap
 from typing import Any
 
 import pytest
+from instrumented import seen
 
 MODULES = ("openinference.instrumentation.langchain", "opentelemetry.instrumentation.langchain")
 
@@ -43,21 +39,6 @@ _ASKED = """
 """
 
 
-def seen(module: str, listeners: str) -> tuple[list[tuple[str, float]], list[Any]]:
-    """The (id, score) of the first answer, and every span: name, id, parent, attributes."""
-    try:
-        found = importlib.util.find_spec(module)
-    except ModuleNotFoundError:
-        found = None
-    if found is None:
-        pytest.skip(f"{module} is not installed")
-    script = textwrap.dedent(_ASKED.format(module=module, listeners=listeners))
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert "planted-token" not in done.stdout + done.stderr
-    documents, spans = json.loads(done.stdout.splitlines()[-1])
-    return documents, spans
-
-
 def of_retrievals(spans: list[Any]) -> list[Any]:
     """Those that stand for a retrieval, whoever made them."""
     return [span for span in spans if "VectorizeRetriever" in span[0] or span[0].startswith("retrieval ")]
@@ -67,7 +48,7 @@ def of_retrievals(spans: list[Any]) -> list[Any]:
 @pytest.mark.parametrize("listeners", ["[]", "[Tracing(provider)]"], ids=["alone", "with Tracing"])
 def test_instrumentations_show_id_and_score(module: str, listeners: str) -> None:
     """Of each document, in both worlds and in a batch; one span a retrieval, and no token in any."""
-    documents, spans = seen(module, listeners)
+    (documents, spans), _ = seen(module, _ASKED.format(module=module, listeners=listeners))
     retrievals = of_retrievals(spans)
     assert len(retrievals) == 4
     assert len(documents) == 2
@@ -80,7 +61,7 @@ def test_instrumentations_show_id_and_score(module: str, listeners: str) -> None
 @pytest.mark.parametrize("module", MODULES)
 def test_tracing_tells_their_span_how_the_answer_came_about(module: str) -> None:
     """With Tracing, provider, pipeline, top_k and attempts are on it, and the requests are its children."""
-    _, spans = seen(module, "[Tracing(provider)]")
+    (_, spans), _ = seen(module, _ASKED.format(module=module, listeners="[Tracing(provider)]"))
     retrievals = of_retrievals(spans)
     for _, _, _, attributes in retrievals:
         assert attributes["gen_ai.provider.name"] == "vectorize.io"
