@@ -262,7 +262,7 @@ def check_transport(url: str, allow_insecure: bool, name: str = "base_url") -> N
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
-        (host or "").rstrip(".").encode("idna")  # refuses labels that are empty or too long
+        _check_host(host or "", in_brackets="[" in parts.netloc)
     except ValueError:
         host, parts = None, None
     if parts is None or not host or not host.rstrip(".") or parts.scheme not in ("http", "https"):
@@ -278,6 +278,20 @@ def check_transport(url: str, allow_insecure: bool, name: str = "base_url") -> N
             f"{name} = {url!r} would send the token unencrypted to another machine; use https, "
             "or say allow_insecure=True."
         )
+
+
+_FOUR_NUMBERS = re.compile(r"[0-9]+(?:\.[0-9]+){3}")
+
+
+def _check_host(host: str, *, in_brackets: bool) -> None:
+    """Raise ValueError for a host that no HTTP library would send to."""
+    host.rstrip(".").encode("idna")  # refuses labels that are empty or too long
+    if in_brackets or _FOUR_NUMBERS.fullmatch(host):
+        ipaddress.ip_address(host)
+    elif not host.isascii():
+        import idna  # comes with httpx, which writes such hosts by its stricter rules
+
+        idna.encode(host)
 
 
 def _without_userinfo(url: str) -> str:

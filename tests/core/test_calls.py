@@ -242,7 +242,8 @@ def test_the_older_gateway_takes_a_bare_token_and_may_wrap_its_answer(side: Side
     ["http://example.com/v1", "ftp://example.com", "example.com/v1", "https://", "https://user:hunter2@example.com/v1",
      "https://example.com/v1?x=hunter2", "https://exa mple.com", "local:", "https://example.com:port/v1",
      "https://example.com/v1?", "https://example.com/v1#", "http://127.0.0.1.example.com/v1", "https://example..com",
-     "https://" + "a" * 64 + ".com", "https://./v1"],
+     "https://" + "a" * 64 + ".com", "https://./v1", "https://☃☃/v1", "https://٣.example/v1", "https://999.1.1.1/v1",
+     "https://[v1.a]/v1"],
 )  # fmt: skip
 def test_an_address_that_would_expose_the_token_is_refused(side: Side, url: str) -> None:
     """Only https, or http on this machine, carries a token; the message holds no password of the address."""
