@@ -58,6 +58,8 @@ class Calls:
     def make(cls, given: Mapping[str, Any]) -> Calls:
         """Calls from a client's options; see `ClientOptions`. Raises ConfigurationError or TypeError."""
         options = checked_options(given)
+        # Before anything can be wrong: no error shows a token that is known.
+        credential = Credential(options.pop("api_key")) if "api_key" in options else None
         settings = options.pop("settings", None)
         own = {name: options.pop(name) for name in _FOR_SETTINGS if name in options}
         if settings is None:
@@ -70,7 +72,7 @@ class Calls:
             raise ConfigurationError(
                 f"settings is a {type(settings).__name__}; give what VectorizeSettings.load(...) returns."
             )
-        connection = connect(settings, api_key=options.pop("api_key", None), engine=options.pop("engine", None))
+        connection = connect(settings, credential=credential, engine=options.pop("engine", None))
         _agrees(connection.address, own)
         base = cls(
             connection,

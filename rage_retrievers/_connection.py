@@ -34,6 +34,13 @@ LOCAL = "local:"
 _MIB = 1024 * 1024
 
 
+def register_key(key: object) -> None:
+    """Register a token with redaction, where it is known without asking; what is wrong with it is told elsewhere."""
+    text = key.get_secret_value() if isinstance(key, SecretStr) else key
+    if isinstance(text, str):
+        register_secret(text.strip())
+
+
 class Credential:
     """The token, fixed or asked for. A callable is asked once, and again after a 401. Never shown, never pickled.
 
@@ -160,14 +167,15 @@ class Connection:
 
 
 def connect(
-    settings: VectorizeSettings, *, api_key: ApiKey | None = None, engine: str | Engines | None = None
+    settings: VectorizeSettings, *, credential: Credential | None = None, engine: str | Engines | None = None
 ) -> Connection:
-    """The connection these settings describe. `api_key` and `engine` may be what a setting cannot hold.
+    """The connection these settings describe. `credential` and `engine` may be what a setting cannot hold.
 
     Raises ConfigurationError for a missing token, organization or pipeline, an address that cannot be used, and an
     unreadable folder.
     """
-    key: ApiKey | None = api_key if api_key is not None else settings.api_key
+    if credential is None and settings.api_key is not None:
+        credential = Credential(settings.api_key)
     chosen = engine if engine is not None else settings.engine
     engines = chosen if isinstance(chosen, Engines) else None
     max_bytes = int(settings.max_response_mib * _MIB)
@@ -176,10 +184,9 @@ def connect(
     if settings.base_url is not None and settings.base_url.startswith(LOCAL):
         engines = engines or _embedded_engines(settings)
     if engines is not None and engines.identity:
-        return Connection(
-            _embedded_address(settings, engines.identity, agent), Credential(key or "local"), engines, max_bytes
-        )
-    if key is None:
+        address = _embedded_address(settings, engines.identity, agent)
+        return Connection(address, credential or Credential("local"), engines, max_bytes)
+    if credential is None:
         raise ConfigurationError(
             "api_key is missing; give it, or set VECTORIZE_API_KEY. "
             'Without an account, base_url="local:FOLDER" answers from your own documents.'
@@ -187,7 +194,7 @@ def connect(
     address = _gateway(settings, agent) if settings.retrieval_url else _service(settings, agent)
     name = "retrieval_url" if address.retrieval_url else "base_url"
     check_transport(address.retrieval_url or address.target.base_url, settings.allow_insecure, name)
-    return Connection(address, Credential(key), engines or engines_named(str(chosen)), max_bytes)
+    return Connection(address, credential, engines or engines_named(str(chosen)), max_bytes)
 
 
 def _header_text(agent: str) -> str:

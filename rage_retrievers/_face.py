@@ -10,6 +10,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Self
 
 from ._calls import Calls
+from ._connection import register_key
 from ._keywords import unknown_keyword
 from .client import AsyncVectorizeClient, VectorizeClient
 from .engines import Engines
@@ -56,6 +57,7 @@ class Link:
         made_from = _all_of(values)
         if former is not None and former.made_from == made_from:
             return former
+        register_key(values["api_key"])  # before anything can be wrong: no error shows a token that is known
         settings = _settings(values, former)
         unnamed = _unnamed(values, settings)
         calls = Calls.make(_options(values, settings, unnamed))

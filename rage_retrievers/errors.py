@@ -88,6 +88,12 @@ def _rebuild(kind: type[RageError], args: tuple[Any, ...], state: dict[str, Any]
 class ConfigurationError(RageError, ValueError):
     """A setting or a query is wrong; the message names the field, the value and the remedy. Nothing was sent."""
 
+    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+        # The value that cannot be used may be the token, given in the wrong place.
+        from .observability.secrets import secrets_in_use
+
+        super().__init__(secrets_in_use.hide(message), retry_after=retry_after)
+
 
 class ConnectionFailedError(RageError):
     """No whole answer arrived: the connection was refused, dropped, reset, or the answer was cut short."""

@@ -37,6 +37,7 @@ from ._setting_kinds import (
 )
 from ._variables import ENV_FILE, allowed, is_secret, misspelt, set_by, shortly, written
 from .errors import ConfigurationError
+from .observability.secrets import register_secret, secrets_in_use
 
 __all__ = ["PROFILES", "ConfigurationWarning", "VectorizeSettings", "mistyped_variables"]
 
@@ -292,10 +293,14 @@ class VectorizeSettings(BaseSettings):
             return cls(**_other_addresses_aside(values), **values)
         except ValidationError as invalid:
             problems = invalid.errors(include_url=False, include_context=False)
+        for token in _tokens(cls, given):
+            register_secret(token)
         raise ConfigurationError("\n".join(dict.fromkeys(_line(cls, given, problem) for problem in problems)))
 
     @model_validator(mode="after")
     def _go_together(self) -> Self:
+        if self.api_key is not None:
+            register_secret(self.api_key.get_secret_value().strip())
         if self.token_buffer >= self.max_tokens:
             raise ValueError(
                 f"token_buffer = {self.token_buffer} leaves nothing of max_tokens = {self.max_tokens}; make it smaller."
@@ -372,8 +377,16 @@ def _line(cls: type[VectorizeSettings], given: Mapping[str, Any], problem: Mappi
         place = "" if set_by(names, os.environ) else f"{ENV_FILE}: "
         where = f"{place}{variable} (setting {name})"
     field = cls.model_fields[name]
-    shown = "***" if is_secret(field) else shortly(value)
+    shown = "***" if is_secret(field) else shortly(secrets_in_use.hide(value) if isinstance(value, str) else value)
     return f"{where} = {shown} cannot be used; allowed: {allowed(field)}."
+
+
+def _tokens(cls: type[VectorizeSettings], given: Mapping[str, Any]) -> Iterable[str]:
+    """The tokens of settings that cannot be made, so that no error about them shows one in the wrong place."""
+    key = given.get("api_key")
+    yield key.get_secret_value() if isinstance(key, SecretStr) else str(key or "")
+    for source in (os.environ, written()):
+        yield (set_by(cls.variables()["api_key"], source) or ("", ""))[1].strip()
 
 
 def documented(cls: type[VectorizeSettings] = VectorizeSettings) -> Iterable[tuple[str, tuple[str, ...], FieldInfo]]:

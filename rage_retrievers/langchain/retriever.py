@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 from langchain_core.documents import Document
 from langchain_core.retrievers import BaseRetriever, LangSmithRetrieverParams
 from langchain_core.runnables import RunnableConfig
-from pydantic import Field, PrivateAttr, SecretStr, SkipValidation
+from pydantic import ConfigDict, Field, PrivateAttr, SecretStr, SkipValidation
 from typing_extensions import Unpack, override
 
 from .._closing import AsyncClosing, Closing
@@ -115,6 +115,8 @@ class VectorizeRetriever(Closing, AsyncClosing, BaseRetriever):
     link: _Any = _field(shown=False, dumped=False)
     """Where copies find the connection they share; not for you to set."""
 
+    # An argument of the base class's may be the token, given in the wrong place.
+    model_config = ConfigDict(hide_input_in_errors=True)
     _closed: bool = PrivateAttr(default=False)
 
     def __init__(self, **options: Unpack[RetrieverOptions]) -> None:

@@ -91,10 +91,10 @@ class VectorizeRetriever(Closing, AsyncClosing, BaseRetriever):
         given = {name: value for name, value in values.items() if value is not None}
         if isinstance(key := given.get("api_key"), str):
             given["api_key"] = SecretStr(key)
+        link = Link.of({**dict.fromkeys(NAMES), **given}, self._link)
         own = translated({name: value for name, value in given.items() if name in _ASKED}, None)
         Query.make({"question": "?", **effective({}, own, _EVERYWHERE)})
-        self._link = Link.of({**dict.fromkeys(NAMES), **given}, self._link)
-        self._values, self._own = given, own
+        self._link, self._values, self._own = link, given, own
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in NAMES and name not in CALL_NAMES:

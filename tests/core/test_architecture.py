@@ -23,7 +23,7 @@ CLIENT = {"_calls", "_connection", "_listeners", "_options", "_policies", "clien
 BELOW_FACES = BELOW_CLIENT | CLIENT | {"_face", "filters", "scope", "context", "observability"}
 
 ALLOWED: dict[str, set[str]] = {
-    "errors": set(),
+    "errors": {"observability.secrets"},
     "_aside": set(),
     "_closing": set(),
     "_flow": set(),
@@ -44,7 +44,7 @@ ALLOWED: dict[str, set[str]] = {
     "resilience": CORE | EVENTS | {"resilience"},
     # The embedded engine is the one door to `local`.
     "engines": CORE | {"_world", "engines", "local"},
-    "settings": CORE | {"_profiles", "_setting_kinds", "_variables"},
+    "settings": CORE | {"observability.secrets", "_profiles", "_setting_kinds", "_variables"},
     "_profiles": set(),
     "_setting_kinds": set(),
     "_variables": set(),

@@ -1,0 +1,86 @@
+"""A token given in the place of another value is shown by no error."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from rage_retrievers import ConfigurationError, VectorizeClient, VectorizeSettings, scope
+from rage_retrievers.client import ClientOptions, QueryOptions
+from rage_retrievers.errors import RageError
+
+SHORT, LONG = "planted-0451", "eyJhbGciOiJIUzI1NiJ9.eyJwbGFudGVkIjoxfQ.c2lnbmF0dXJlLXBsYW50ZWQ"
+IDS: dict[str, Any] = {"organization": "org-1", "pipeline_id": "aip-1"}
+KEYS = {"api_key", "api_token"}
+
+
+def shown_by(act: Callable[[], object]) -> str:
+    """Everything that is printed of the error that this raises; empty where it raises none."""
+    try:
+        act()
+    except (RageError, TypeError) as error:
+        return f"{error!r} {vars(error)} " + "".join(traceback.format_exception(error))
+    return ""
+
+
+@pytest.fixture(params=[SHORT, LONG], ids=["short", "long"])
+def token(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def holds(text: str, token: str) -> bool:
+    """Whether the text holds the token, or as much of it as tells it from others."""
+    return token in text or token[-12:] in text
+
+
+@pytest.mark.parametrize("name", sorted(set(ClientOptions.__annotations__) - KEYS))
+def test_an_option_of_a_client(name: str, token: str) -> None:
+    """Beside the token itself as an argument."""
+    options: dict[str, Any] = {"api_key": token, **IDS, name: token}
+    assert not holds(shown_by(lambda: VectorizeClient(**options)), token)
+
+
+@pytest.mark.parametrize("name", sorted({*ClientOptions.__annotations__} - {"settings", *KEYS}))
+def test_an_option_of_a_client_beside_settings(name: str, token: str) -> None:
+    """Where the token itself comes with the settings."""
+    options: dict[str, Any] = {"settings": VectorizeSettings.load(api_key=token), **IDS, name: token}
+    assert not holds(shown_by(lambda: VectorizeClient(**options)), token)
+
+
+@pytest.mark.parametrize("name", sorted(QueryOptions.__annotations__))
+def test_an_option_of_a_call_or_a_scope(name: str, token: str) -> None:
+    """Nothing is sent, and the error says what would do."""
+    options: dict[str, Any] = {name: token}
+    with VectorizeClient(api_key=token, **IDS) as client:
+        if name not in IDS:
+            said = shown_by(lambda: client.retrieve("What?", **options))
+            assert name in said
+            assert not holds(said, token)
+        assert not holds(shown_by(lambda: scope(**options)), token)
+
+
+@pytest.mark.parametrize("name", sorted(set(VectorizeSettings.model_fields) - {"api_key"}))
+@pytest.mark.parametrize("place", ["argument", "environment", ".env"])
+def test_a_setting(name: str, place: str, token: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The token itself and the value in whose place it stands come from the same source."""
+    variables = VectorizeSettings.variables()
+    written = {variables["api_key"][-1]: token, variables[name][0]: token}
+    if place == ".env":
+        with open(".env", "w") as file:
+            file.writelines(f"{variable}={value}\n" for variable, value in written.items())
+    elif place == "environment":
+        for variable, value in written.items():
+            monkeypatch.setenv(variable, value)
+    given: dict[str, Any] = {"api_key": token, name: token} if place == "argument" else {}
+    said = shown_by(lambda: VectorizeSettings.load(**given))
+    assert token[:12] not in said
+
+
+def test_an_error_that_holds_no_token_is_left_as_it_is() -> None:
+    """The value, where it is not the token, helps."""
+    VectorizeSettings.load(api_key=SHORT)
+    with pytest.raises(ConfigurationError, match="num_results = 'many' cannot be used"):
+        VectorizeSettings.load(num_results="many")

@@ -1,0 +1,41 @@
+"""A token given in the place of another value is shown by no error of the retriever."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from rage_retrievers.langchain import VectorizeRetriever
+from rage_retrievers.langchain._options import CallOptions, RetrieverOptions
+
+from .conftest import IDS, TOKEN
+
+
+def shown_by(act: Callable[[], object]) -> str:
+    """Everything that is printed of the error that this raises; empty where it raises none."""
+    try:
+        act()
+    except Exception as error:
+        return "".join(traceback.format_exception(error))
+    return ""
+
+
+@pytest.mark.parametrize("name", sorted(set(RetrieverOptions.__annotations__) - {"api_key", "api_token"}))
+def test_an_option_of_the_retriever(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside the token itself, which is an argument or comes from the environment."""
+    options: dict[str, Any] = {**IDS, name: TOKEN}
+    assert TOKEN not in shown_by(lambda: VectorizeRetriever(api_key=TOKEN, **options))
+    monkeypatch.setenv("VECTORIZE_API_KEY", TOKEN)
+    assert TOKEN not in shown_by(lambda: VectorizeRetriever(**options))
+
+
+@pytest.mark.parametrize("name", sorted(set(CallOptions.__annotations__) - set(IDS)))
+def test_an_option_of_a_call(name: str) -> None:
+    """Nothing is sent, and the error says what would do."""
+    retriever = VectorizeRetriever(api_key=TOKEN, **IDS)
+    said = shown_by(lambda: retriever.invoke("What?", **{name: TOKEN}))  # type: ignore[arg-type]
+    assert "cannot be used" in said or "use a mapping" in said
+    assert TOKEN not in said

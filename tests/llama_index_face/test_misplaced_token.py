@@ -1,0 +1,43 @@
+"""A token given in the place of another value is shown by no error of the retriever."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from rage_retrievers.llama_index import VectorizeQuery, VectorizeRetriever
+from rage_retrievers.llama_index.query import CALL_NAMES, NAMES
+
+from .conftest import TOKEN
+
+IDS: dict[str, Any] = {"organization": "org-1", "pipeline_id": "aip-1"}
+
+
+def shown_by(act: Callable[[], object]) -> str:
+    """Everything that is printed of the error that this raises; empty where it raises none."""
+    try:
+        act()
+    except Exception as error:
+        return "".join(traceback.format_exception(error))
+    return ""
+
+
+@pytest.mark.parametrize("name", sorted({*NAMES} - {"api_key"}))
+def test_an_option_of_the_retriever(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside the token itself, which is an argument or comes from the environment."""
+    options: dict[str, Any] = {**IDS, name: TOKEN}
+    assert TOKEN not in shown_by(lambda: VectorizeRetriever(api_key=TOKEN, **options))
+    monkeypatch.setenv("VECTORIZE_API_KEY", TOKEN)
+    assert TOKEN not in shown_by(lambda: VectorizeRetriever(**options))
+
+
+@pytest.mark.parametrize("name", sorted({*CALL_NAMES} - {*IDS}))
+def test_an_option_of_a_call(name: str) -> None:
+    """Nothing is sent, and the error says what would do."""
+    retriever = VectorizeRetriever(api_key=TOKEN, **IDS)
+    said = shown_by(lambda: retriever.retrieve(VectorizeQuery("What?", **{name: TOKEN})))  # type: ignore[arg-type]
+    assert "cannot be used" in said or "use a mapping" in said
+    assert TOKEN not in said
