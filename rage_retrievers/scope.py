@@ -98,6 +98,7 @@ class Bounds:
             _entry=self,
             _outer=outer,
         )
+        _check_beside_lock(inner, inner.values)
         _CURRENT.set(inner)
         return inner
 
@@ -182,6 +183,7 @@ def effective(
     merged = {**built, **bounds.values, **_without(call, bounds.locked)}
     if bounds.locked_filters:
         _refuse_unknown_options(call.get("advanced_query"))
+        _check_beside_lock(bounds, merged)
     elif merged.get("filters") is None:
         merged.pop("filters", None)
         return merged
@@ -252,13 +254,19 @@ def _clauses(given: Any) -> list[Condition]:
     )
 
 
+def _check_beside_lock(bounds: Scope, values: Mapping[str, Any]) -> None:
+    """Refuse beside a lock what an unlocked scope or a constructor says and nobody knows; what the lock says, stays."""
+    if bounds.locked_filters and "advanced_query" not in bounds.locked:
+        _refuse_unknown_options(values.get("advanced_query"))
+
+
 def _refuse_unknown_options(query: Any) -> None:
     """Beside a locked filter, an option nobody knows could be one that the service reads as a filter."""
     unknown = set() if query is None else set(_advanced(query)) - _OPTIONS
     if unknown:
         raise ConfigurationError(
             f"advanced_query with {min(map(str, unknown))!r} cannot join a locked filter; known here are "
-            "mode, text-fields, match-type, text-boost and filters."
+            "mode, text-fields, match-type, text-boost and filters; the locked scope itself may say more."
         )
 
 

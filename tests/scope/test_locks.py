@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from rage_retrievers.errors import ConfigurationError
 from rage_retrievers.filters import F, Filter
-from rage_retrievers.scope import Scope, effective, scope
+from rage_retrievers.scope import Scope, current_scope, effective, scope
 
 LOCK = F("tenant") == "a"
 TABLE: list[dict[str, Any]] = [
@@ -118,7 +118,7 @@ def test_no_caller_gets_past_a_lock(call: dict[str, Any], built: dict[str, Any],
     assert asked["pipeline_id"] == "p"
     assert asked["num_results"] == 3
     assert "filters" not in asked
-    assert set(asked.get("advanced_query") or {}) <= {"filters", "mode", "Filters"}
+    assert set(asked.get("advanced_query") or {}) <= {"filters", "mode"}
     try:
         assert_locked(asked, [lock], TABLE)
     except ValueError:
@@ -230,12 +230,22 @@ def test_a_shape_without_one_certain_meaning_cannot_join_a_lock(call: dict[str, 
     assert "locked-tenant" not in str(refused.value)
 
 
-def test_an_inner_scope_cannot_bring_options_nobody_knows() -> None:
-    """The service could read one as a filter, so beside a lock it is refused where it is entered."""
-    inner = scope(advanced_query={"query": {"match_all": {}}})
-    with scope(filters=LOCK, locked=True), pytest.raises(ConfigurationError, match="'query'"), inner:
+def test_nobody_can_bring_options_nobody_knows_to_a_lock() -> None:
+    """The service could read one as a filter, so beside a lock it is refused, whoever says it and when."""
+    lock = scope(filters=LOCK, locked=True)
+    other = scope(advanced_query={"query": {"match_all": {}}})
+    with lock, pytest.raises(ConfigurationError, match="'query'"), other:
         pass
-    with scope(advanced_query={"new-option": 1}), scope(filters=LOCK, locked=True):
+    with other, pytest.raises(ConfigurationError, match="'query'"), lock:
+        pass
+    assert current_scope() == Scope()
+    with lock, pytest.raises(ConfigurationError, match="'query'"):
+        effective({}, {"advanced_query": {"query": {"match_all": {}}}})
+
+
+def test_a_locked_scope_may_bring_options_nobody_knows() -> None:
+    """Whoever writes the lock knows what it stands beside."""
+    with scope(advanced_query={"new-option": 1}, filters=LOCK, locked=True):
         assert effective({}, {})["advanced_query"] == {"new-option": 1}
 
 
