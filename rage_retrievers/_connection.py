@@ -8,6 +8,7 @@ import ipaddress
 import os
 import re
 import threading
+import traceback
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -105,15 +106,13 @@ class Credential:
         except RageError as error:
             failed = error
             raise
-        except Exception as error:
-            failed = ConfigurationError(
-                f"api_key could not be had: the function that returns it raised {type(error).__name__}."
-            )
-            raise failed from error
+        except Exception as error:  # whatever the user's function raises
+            failed = _not_had(error)
         finally:
             with self._lock:
                 self._asking = None
             asking.set_result(failed)
+        raise failed  # here, where what the function raised is no context of it
 
     def current(self) -> str | None:
         """The token, if it is known without asking."""
@@ -143,6 +142,17 @@ class Credential:
 
     def __reduce__(self) -> tuple[object, ...]:
         raise TypeError("a credential is not pickled; it is read again where it is needed")
+
+
+def _not_had(error: Exception) -> ConfigurationError:
+    """What the user's function raised, told by its class and place: its words, and its chain's, may hold the token."""
+    place = ""
+    for frame, line in traceback.walk_tb(error.__traceback__):  # which reads no files; the last one is where it began
+        place = f" at {os.path.basename(frame.f_code.co_filename)}:{line}"
+    return ConfigurationError(
+        f"api_key could not be had: the function that returns it raised {type(error).__name__}{place}; its words "
+        "are not shown, for they may hold the token."
+    )
 
 
 def _followed(asking: Future[RageError | None], remaining: Callable[[], float]) -> Flow[RageError | None]:

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import json
 import pickle
+import traceback
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -358,14 +359,18 @@ def test_a_fixed_token_that_is_refused_is_not_sent_again(side: Side) -> None:
 
 
 def test_a_token_function_that_fails_is_a_typed_error(side: Side) -> None:
-    """What the user's function raises is the cause of a ConfigurationError, and nothing is sent."""
+    """It names the class and the place of what the function raised, shows none of its words, and nothing is sent."""
 
     def broken() -> str:
-        raise OSError("vault sealed")
+        try:
+            raise KeyError("planted-token")
+        except KeyError as error:
+            raise OSError("vault sealed against planted-token") from error
 
-    with pytest.raises(ConfigurationError, match="api_key") as caught:
+    with pytest.raises(ConfigurationError, match=r"raised OSError at test_calls\.py:\d+") as caught:
         side.retrieve(side.calls(api_key=broken))
-    assert isinstance(caught.value.__cause__, OSError)
+    assert "planted-token" not in "".join(traceback.format_exception(caught.value))
+    assert (caught.value.__cause__, caught.value.__context__) == (None, None)
     assert side.requests == []
 
 
