@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections import ChainMap
-from collections.abc import Iterator, Mapping, Sequence
+import threading
+from collections import defaultdict
+from collections.abc import Sequence
 from functools import lru_cache
 from importlib.util import find_spec
+from itertools import chain, count, islice, pairwise
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rage_retrievers.errors import ConfigurationError
 
+if TYPE_CHECKING:
+    from tokenizers.models import Model
+
 Vectors = NDArray[np.float32]
-_KNOWN_WORDS = 50_000
+_KNOWN_WORDS = 200_000  # each takes about 200 bytes
 _FEW_TEXTS = 32
 
 
@@ -51,42 +56,72 @@ class WordVectors:
             raise ConfigurationError('the word vectors are missing: pip install "rage-retrievers[local]"')
         home = Path(found.origin).parent
         self._table = load_file(str(home / "weights" / "l2_supercat_256.safetensors"))["embedding.weight"]
-        self._tokenizer = Tokenizer.from_file(str(home / "tokenizers" / "l2_supercat_tokenizer_config.json"))
-        self._tokenizer.no_padding()
-        self._tokenizer.no_truncation()
-        self._known: dict[str, bytes] = {}
+        tokenizer = Tokenizer.from_file(str(home / "tokenizers" / "l2_supercat_tokenizer_config.json"))
+        self._words = _Words(tokenizer.model)
 
     def passages(self, texts: Sequence[str]) -> Vectors:
         if len(texts) >= _FEW_TEXTS and self._table.dtype != np.float32:
             # Widening half floats is what takes the time, so whoever indexes widens the whole table once (33 MB).
             self._table = self._table.astype(np.float32)
         table = self._table
+        words = [text.split() for text in texts]
+        tokens, ends = self._words.tokens(list(chain.from_iterable(words)))
+        bounds = np.concatenate(([0], ends))[np.cumsum([0, *map(len, words)])]
         vectors = np.zeros((len(texts), table.shape[1]), dtype=np.float32)
-        for row, ids in enumerate(self._tokens([text.split() for text in texts])):
-            if len(ids):
-                vectors[row] = table.take(ids, axis=0).astype(np.float32, copy=False).sum(axis=0)
+        room = np.empty((int(np.diff(bounds).max(initial=0)), table.shape[1]), dtype=table.dtype)
+        for row, (start, end) in enumerate(pairwise(bounds.tolist())):
+            # Told to check no bounds (every id is one of a row), numpy fills the same memory each time.
+            rows = table.take(tokens[start:end], axis=0, out=room[: end - start], mode="clip")
+            rows.astype(np.float32, copy=False).sum(axis=0, out=vectors[row])
         return unit(vectors)
 
     def question(self, text: str) -> Vectors:
-        row: Vectors = self.passages([text])[0]
+        tokens, _ = self._words.tokens(text.split())
+        rows = self._table.take(tokens, axis=0).astype(np.float32, copy=False)
+        row: Vectors = unit(rows.sum(axis=0, keepdims=True))[0]
         return row
 
-    def _tokens(self, texts: list[list[str]]) -> Iterator[NDArray[np.int64]]:
-        """The token ids of each text. No token of this vocabulary spans a space, so a word is encoded only once.
 
-        A word's ids are kept as the bytes of an array: joining those takes half the time of making an array of a list.
-        """
-        known: Mapping[str, bytes] = self._known
-        new = list(set().union(*texts).difference(known))
-        encoded = self._tokenizer.encode_batch_fast(new, add_special_tokens=False) if new else []
-        ids = (np.asarray(encoding.ids, dtype=np.int64).tobytes() for encoding in encoded)
-        learnt = dict(zip(new, ids, strict=True))
-        if len(known) < _KNOWN_WORDS:
-            self._known.update(learnt)
-        elif learnt:
-            known = {**known, **learnt} if len(texts) >= _FEW_TEXTS else ChainMap(learnt, self._known)
-        for words in texts:
-            yield np.frombuffer(b"".join(map(known.__getitem__, words)), dtype=np.int64)
+class _Words:
+    """The token ids of the words met. No token of this vocabulary spans a space, so a word is encoded only once."""
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        self._lock = threading.Lock()
+        self._forget()
+
+    def _forget(self) -> None:
+        self._numbers = defaultdict[str, int](count().__next__)
+        self._tokens, self._starts, self._lengths = (np.zeros(0, dtype=np.intp) for _ in range(3))
+
+    def tokens(self, words: Sequence[str]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """The token ids of all words one after the other, and where those of each word end."""
+        with self._lock:
+            if len(self._numbers) > _KNOWN_WORDS:
+                self._forget()
+            # A word that is met for the first time gets the next number.
+            numbers = np.fromiter(map(self._numbers.__getitem__, words), dtype=np.intp, count=len(words))
+            try:
+                self._learn(list(islice(self._numbers, len(self._lengths), None)))
+            except BaseException:  # numbers given and nothing learnt: nobody could be answered from now on
+                self._forget()
+                raise
+            lengths = self._lengths[numbers]
+            ends = lengths.cumsum()
+            places = (self._starts[numbers] - ends + lengths).repeat(lengths)
+            places += np.arange(len(places))
+            return self._tokens[places], ends
+
+    def _learn(self, words: Sequence[str]) -> None:
+        if not words:
+            return
+        # What the tokenizer around the model adds is this mark of a word's beginning, and takes twice as long for it.
+        ids = [[token.id for token in self._model.tokenize("\u2581" + word)] for word in words]
+        lengths = np.fromiter(map(len, ids), dtype=np.intp)
+        starts = len(self._tokens) + np.cumsum(lengths) - lengths
+        self._tokens = np.concatenate((self._tokens, np.fromiter(chain.from_iterable(ids), dtype=np.intp)))
+        self._starts = np.concatenate((self._starts, starts))
+        self._lengths = np.concatenate((self._lengths, lengths))
 
 
 class Injected:
