@@ -210,9 +210,10 @@ def resident_mib() -> float:
 
 def child_index(folder: Path, cache: Path) -> dict[str, float]:
     """Index texts already read, through the same collection that a folder uses."""
-    from rage_retrievers.local.collection import Collection, Entry
+    from rage_retrievers.local.collection import Collection
     from rage_retrievers.local.embedding import WordVectors
     from rage_retrievers.local.folder import Folder
+    from rage_retrievers.local.sources import Entry
 
     loaded = [(entry, entry.load()) for entry in Folder(folder).scan().entries]
     entries = [Entry(entry.key, entry.stamp, lambda read=read: read) for entry, read in loaded]  # type: ignore[misc]

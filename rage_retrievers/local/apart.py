@@ -15,8 +15,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterable, Iterator
-from importlib import import_module
+from collections.abc import Iterator
 from typing import IO, Any
 
 from rage_retrievers.local import documents
@@ -25,7 +24,7 @@ from rage_retrievers.local.documents import Reading, UnreadableDocumentError
 MAX_MEMORY_BYTES = 1024 * 1024 * 1024
 # Beyond the document's own deadline, which ends the reading with a better reason where it can be asked.
 GRACE_SECONDS = 2.0
-_APART = {".html": "bs4", ".htm": "bs4", ".pdf": "pypdf", ".docx": "docx2txt"}
+_APART = (".html", ".htm", ".pdf", ".docx")
 # What the parsers would load beside themselves and no reading of text needs: half as long as all the rest.
 _UNNEEDED = ("soupsieve", "PIL")
 # To begin another reader takes about as long as most documents: one at work is waited for that long.
@@ -59,20 +58,12 @@ def read(name: str, data: bytes) -> Reading:
         return Reading(answer["text"], answer["facts"], answer["metadata"])
 
 
-def get_ready(names: Iterable[str]) -> None:
-    """Begin a reader for files of these names, if any is read apart, so that it loads its parsers meanwhile."""
-    parsers = {parser for name in names if (parser := _APART.get(documents.suffix_of(name)))}
-    if parsers and not getattr(sys, "frozen", False):
-        _readers.begin(sorted(parsers))
-
-
 class _Reader:
     """One process that reads."""
 
-    def __init__(self, parsers: Iterable[str] = ()) -> None:
-        """`parsers` are loaded before the first document comes."""
+    def __init__(self) -> None:
         self._process = subprocess.Popen(  # noqa: S603  # this interpreter
-            [sys.executable, "-I", "-c", _BEGIN, json.dumps([*map(str, sys.path)]), *parsers],
+            [sys.executable, "-I", "-c", _BEGIN, json.dumps([*map(str, sys.path)])],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
         )  # fmt: skip
 
@@ -139,12 +130,6 @@ class _Readers:
         self.idle: list[_Reader] = []
         self._working = 0
 
-    def begin(self, parsers: Iterable[str]) -> None:
-        """Have one at rest, unless there is any."""
-        with self._changed:
-            if not self.idle and not self._working:
-                self.idle.append(_Reader(parsers))
-
     @contextlib.contextmanager
     def lent(self) -> Iterator[_Reader]:
         """A reader for one document; it is kept when it is still alive."""
@@ -193,9 +178,6 @@ def serve() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for whoever asks
     _limit_memory()
     sys.modules.update(dict.fromkeys(_UNNEEDED))  # type: ignore[arg-type]  # None: as if it were not installed
-    for parser in sys.argv[2:]:
-        with contextlib.suppress(ImportError):
-            import_module(parser)
     asked, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever a parser prints is no part of an answer
     while True:

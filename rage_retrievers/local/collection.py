@@ -7,57 +7,32 @@ Any number of threads read; one writer at a time, in whichever process, holds th
 from __future__ import annotations
 
 import logging
-import os
 import secrets
 import shutil
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
-from itertools import islice
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rage_retrievers.local import chunking, metadata
 from rage_retrievers.local._lock import exclusive
-from rage_retrievers.local.documents import Reading, UnreadableDocumentError
+from rage_retrievers.local.ahead import Ahead
+from rage_retrievers.local.documents import UnreadableDocumentError
 from rage_retrievers.local.embedding import Embedding
 from rage_retrievers.local.progress import Listener, Progress, unheard
 from rage_retrievers.local.snapshot import Snapshot
+from rage_retrievers.local.sources import Entry, Loaded
 from rage_retrievers.local.store import CorruptStoreError, NewDocument, Store
 from rage_retrievers.local.text_index import CorruptIndexError, TextIndex, discard
 
 FORMAT = "2"
 _BATCH_PASSAGES = 512
-_MAX_READERS = 4
-_READ_AHEAD = 8
+_WORTH_A_WAIT = 64
 _log = logging.getLogger("rage_retrievers.local")
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A document as its source offers it: `stamp` changes whenever its content may have."""
-
-    key: str
-    stamp: str
-    load: Callable[[], Loaded]
-    """Reads it; raises `UnreadableDocumentError` or `OSError`."""
-    apart: bool = False
-    """Whether another process does the work of reading, so that it may be begun before it is needed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Loaded:
-    """A document read: its text and facts, the user's metadata, and the protocol's fields (source, origin, …)."""
-
-    reading: Reading
-    fields: dict[str, str]
-    metadata: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,10 +196,13 @@ class Collection:
         wanted = [entry for entry in entries if known.get(entry.key) != entry.stamp]
         passages = 0
         batch = _Batch(self._store, self.embedding, self._cut)
-        for done, (entry, load) in enumerate(_begun_ahead(wanted), 1):
-            passages += batch.add(entry, load)
-            progress(Progress("read", done, len(wanted), entry.key))
-        batch.flush()
+        with Ahead(wanted) as ahead:
+            for done, entry in enumerate(wanted, 1):
+                if batch.passages >= _WORTH_A_WAIT and not ahead.has(entry):
+                    batch.flush()  # there is nothing better to do meanwhile
+                passages += batch.add(entry, ahead.take)
+                progress(Progress("read", done, len(wanted), entry.key))
+            batch.flush()
         changed = sum(entry.key in known for entry in wanted)
         return Synced(len(wanted) - changed, changed, len(removed), passages)
 
@@ -250,19 +228,6 @@ class Collection:
         _log.warning("local.index_rebuilt reason=%s home=%s", reason, self.home)
 
 
-def _begun_ahead(entries: Sequence[Entry]) -> Iterator[tuple[Entry, Callable[[], Loaded]]]:
-    """Each entry with what loads it, in order; a few of those read apart are read by then."""
-    with ThreadPoolExecutor(min(os.cpu_count() or 1, _MAX_READERS), thread_name_prefix="rage-local-read") as threads:
-        begun: deque[Future[Loaded]] = deque()
-        coming = (entry for entry in entries if entry.apart)
-        try:
-            for entry in entries:
-                begun.extend(threads.submit(one.load) for one in islice(coming, _READ_AHEAD - len(begun)))
-                yield entry, begun.popleft().result if entry.apart else entry.load
-        finally:
-            threads.shutdown(wait=True, cancel_futures=True)
-
-
 class _Batch:
     """Documents read and waiting to be embedded and stored together."""
 
@@ -272,11 +237,11 @@ class _Batch:
         self._cut = cut
         self._read: list[tuple[Entry, Loaded, list[str]]] = []
         self._unreadable: list[tuple[str, str, str]] = []
-        self._passages = 0
+        self.passages = 0
 
-    def add(self, entry: Entry, load: Callable[[], Loaded]) -> int:
+    def add(self, entry: Entry, load: Callable[[Entry], Loaded]) -> int:
         try:
-            loaded = load()
+            loaded = load(entry)
             metadata.check(loaded.metadata)
             texts = chunking.chunks(loaded.reading.text, self._cut.size, self._cut.overlap)
         except (UnreadableDocumentError, metadata.BadMetadataError, OSError) as error:
@@ -284,8 +249,8 @@ class _Batch:
             self._unreadable.append((entry.key, entry.stamp, reason))
             return 0
         self._read.append((entry, loaded, texts))
-        self._passages += len(texts)
-        if self._passages >= _BATCH_PASSAGES:
+        self.passages += len(texts)
+        if self.passages >= _BATCH_PASSAGES:
             self.flush()
         return len(texts)
 
@@ -294,7 +259,7 @@ class _Batch:
             return
         vectors = self._embedding.passages([text for _, _, texts in self._read for text in texts])
         self._store.replace(self._documents(vectors), self._unreadable)
-        self._read, self._unreadable, self._passages = [], [], 0
+        self._read, self._unreadable, self.passages = [], [], 0
 
     def _documents(self, vectors: NDArray[np.float32]) -> Iterable[NewDocument]:
         start = 0

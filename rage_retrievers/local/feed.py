@@ -8,23 +8,17 @@ import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from rage_retrievers.local.collection import Chunking, Collection, Synced
 from rage_retrievers.local.embedding import Embedding
-from rage_retrievers.local.folder import Scan
 from rage_retrievers.local.progress import Listener, unheard
 from rage_retrievers.local.snapshot import Snapshot
+from rage_retrievers.local.sources import Scan, Source
 from rage_retrievers.local.store import CorruptStoreError
 
 T = TypeVar("T")
 _KEPT_RUNS = 500
-
-
-class Source(Protocol):
-    """Where documents come from."""
-
-    def scan(self) -> Scan: ...
 
 
 class Feed:
@@ -66,17 +60,17 @@ class Feed:
         """Look again at the next request."""
         self._due = 0.0
 
-    def sync(self, progress: Listener = unheard) -> Synced:
-        """Look now and index what changed."""
+    def sync(self, progress: Listener = unheard, seen: Scan | None = None) -> Synced:
+        """Look now, or take what was `seen` just now, and index what changed."""
         with self._looking:
-            return self._look(progress, wait=True)
+            return self._look(progress, seen, wait=True)
 
     def follow(self) -> None:
         """Look if the last look was long enough ago and nobody else is looking."""
         if self._clock() < self._due or not self._looking.acquire(blocking=False):
             return
         try:
-            self._look(unheard, wait=False)
+            self._look(unheard, None, wait=False)
         finally:
             self._looking.release()
 
@@ -97,9 +91,9 @@ class Feed:
     def close(self) -> None:
         self.collection.close()
 
-    def _look(self, progress: Listener, *, wait: bool) -> Synced:
+    def _look(self, progress: Listener, seen: Scan | None, *, wait: bool) -> Synced:
         started = self._clock()
-        scan = self._source.scan()
+        scan = seen or self._source.scan()
         took = self._clock() - started
         self._refused = scan.refused
         try:

@@ -11,15 +11,14 @@ import json
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rage_retrievers.errors import ConfigurationError
 from rage_retrievers.local import apart, documents
 from rage_retrievers.local._paths import digest
-from rage_retrievers.local.collection import Entry, Loaded
 from rage_retrievers.local.documents import UnreadableDocumentError
+from rage_retrievers.local.sources import Entry, Loaded, Scan
 
 SIDECAR = ".metadata.json"
 _LEFT_OUT = frozenset({"node_modules", "__pycache__"})
@@ -40,15 +39,6 @@ def checked(folder: str | Path) -> Path:
             f"folder {str(folder)!r} cannot be read ({error.strerror}): grant this user read and search permission"
         ) from error
     return path.resolve()
-
-
-@dataclass(frozen=True, slots=True)
-class Scan:
-    """What a folder holds now."""
-
-    entries: list[Entry]
-    refused: list[tuple[str, str]]
-    """(path relative to the folder, reason) of what is not read whatever its content."""
 
 
 class Folder:

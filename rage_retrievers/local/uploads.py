@@ -16,10 +16,9 @@ from typing import Any
 from rage_retrievers.local import apart, connectors, documents, metadata
 from rage_retrievers.local._paths import digest
 from rage_retrievers.local.account import Account, StoredFile, Ticket, new_id, now
-from rage_retrievers.local.collection import Entry, Loaded
 from rage_retrievers.local.connectors import FOLDER_SOURCE, SOURCES, UPLOAD
 from rage_retrievers.local.documents import UnreadableDocumentError
-from rage_retrievers.local.folder import Scan
+from rage_retrievers.local.sources import Entry, Loaded, Scan
 from rage_retrievers.local.wire import Call, Fields, LocalResponse, RefusedError, bad, reply
 
 PATH = "upload"

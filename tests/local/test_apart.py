@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from rage_retrievers.local import LocalService, apart, documents
+from rage_retrievers.local import LocalService, apart, documents, embedding
 from rage_retrievers.local.documents import UnreadableDocumentError
 
 from .conftest import Asker, make_docx, make_pdf
@@ -85,23 +85,23 @@ def test_readers_are_used_again_and_no_two_at_once() -> None:
 def test_a_folder_that_needs_a_reader_has_it_begin_at_once(
     tmp_path: Path, open_service: Callable[..., LocalService], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It loads its parsers while this process loads the rest; where nothing is to be read, none begins."""
-    begun: list[list[str]] = []
-    begin = apart._readers.begin
+    """Reading is under way before the rest is loaded; where nothing is to be read apart, no reader begins."""
+    chosen = embedding.choose
 
-    def noted(parsers: list[str]) -> None:
-        begun.append(parsers)
-        begin(parsers)
+    def noted(model: object | None) -> Any:
+        if (home / "page.html").exists():
+            with apart._readers._changed:
+                assert apart._readers._changed.wait_for(lambda: apart._readers.idle, 60)
+        return chosen(model)
 
-    monkeypatch.setattr(apart._readers, "begin", noted)
-    for name, expected in (("plain.txt", []), ("page.html", [["bs4"]])):
+    monkeypatch.setattr(embedding, "choose", noted)
+    for name, expected in (("plain.txt", 0), ("page.html", 1)):
         home = tmp_path / Path(name).stem
         home.mkdir()
         (home / name).write_text("word", encoding="utf-8")
         for _ in range(2):  # the second start finds its index
             open_service(home).close()
-        assert begun == expected
-    assert len(readers()) == 1
+        assert len(readers()) == expected
 
 
 @pytest.mark.usefixtures("fresh")
