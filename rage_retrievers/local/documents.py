@@ -6,7 +6,6 @@ Supported: .md .txt .html .htm .pdf .docx. `read` raises `UnreadableDocumentErro
 from __future__ import annotations
 
 import io
-import os
 import re
 import time
 import zipfile
@@ -48,7 +47,8 @@ class Reading:
 
 def suffix_of(name: str) -> str:
     """What tells the type of a file, with its dot and in lower case; empty for a name without."""
-    return os.path.splitext(name)[1].lower()  # a Path would take ten times as long
+    before, _, kind = name.rpartition(".")  # a Path would take ten times as long
+    return f".{kind}".lower() if before and before[-1] != "/" else ""
 
 
 def supported(name: str) -> bool:

@@ -11,6 +11,7 @@ import json
 import os
 import stat
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,35 +42,46 @@ def checked(folder: str | Path) -> Path:
     return path.resolve()
 
 
+_Seen = tuple[str, str]
+"""The real path of a file and its stamp."""
+
+
 class Folder:
     """One folder, by its real path."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._root_length = len(str(root))
 
     def scan(self) -> Scan:
         """Look at every file's size and time, and read none; raises `ConfigurationError` when the folder is gone."""
         if not self.root.is_dir():
             raise ConfigurationError(f"folder {str(self.root)!r} is no longer there: restore it or choose another")
-        found: dict[str, tuple[str, os.stat_result]] = {}
+        found: dict[str, _Seen] = {}
         refused: list[tuple[str, str]] = []
-        sidecars: dict[str, tuple[str, os.stat_result]] = {}
-        root = str(self.root)
-        for entry in self._walk(root, refused):
-            relative = self._relative(entry.path, root)
+        sidecars: dict[str, _Seen] = {}
+        for entry in self._walk(str(self.root), refused):
+            sidecar = entry.name.endswith(SIDECAR)
+            if not sidecar and not documents.supported(entry.name):
+                continue
+            relative = self._relative(entry.path)
             try:
-                self._sort(entry, relative, found, sidecars, refused)
+                seen = self._look(entry, relative)
             except UnicodeEncodeError:
                 refused.append((relative.encode("utf-8", "backslashreplace").decode(), "its name is not UTF-8"))
             except OSError as error:
                 refused.append((relative, error.strerror or str(error)))
             except RuntimeError:  # so Python before 3.13 tells of a link that leads to itself
                 refused.append((relative, "a link that leads to itself"))
-        entries = [self._entry(name, *found[name], sidecars.get(name)) for name in sorted(found)]
-        return Scan(entries, refused)
+            except UnreadableDocumentError as error:
+                refused.append((relative, str(error)))
+            else:
+                if seen is not None:
+                    (sidecars if sidecar else found)[relative.removesuffix(SIDECAR)] = seen
+        return Scan([self._entry(name, found[name], sidecars.get(name)) for name in sorted(found)], refused)
 
-    def _relative(self, path: str, root: str) -> str:
-        return path.removeprefix(root).lstrip(os.sep).replace(os.sep, "/")
+    def _relative(self, path: str) -> str:
+        return path[self._root_length :].lstrip(os.sep).replace(os.sep, "/")
 
     def _walk(self, directory: str, refused: list[tuple[str, str]]) -> Iterator[os.DirEntry[str]]:
         pending = [directory]
@@ -78,49 +90,37 @@ class Folder:
             try:
                 with os.scandir(current) as inside:
                     for entry in inside:
-                        if entry.name.startswith(".") or entry.name in _LEFT_OUT:
+                        if entry.name[0] == "." or entry.name in _LEFT_OUT:
                             continue
                         if entry.is_dir(follow_symlinks=False):
                             pending.append(entry.path)
                         else:
                             yield entry
             except OSError as error:
-                refused.append((self._relative(current, directory), error.strerror or str(error)))
+                refused.append((self._relative(current), error.strerror or str(error)))
 
-    def _sort(
-        self,
-        entry: os.DirEntry[str],
-        relative: str,
-        found: dict[str, tuple[str, os.stat_result]],
-        sidecars: dict[str, tuple[str, os.stat_result]],
-        refused: list[tuple[str, str]],
-    ) -> None:
-        sidecar = relative.endswith(SIDECAR)
-        if not sidecar and not documents.supported(relative):
-            return
+    def _look(self, entry: os.DirEntry[str], relative: str) -> _Seen | None:
+        """Where a file is and its stamp, None for a directory; `UnreadableDocumentError` for what is no file inside."""
         relative.encode()
         path = entry.path  # a Path for each of ten thousand files would take most of the time
         if entry.is_symlink():
             target = Path(path).resolve(strict=True)
             if not target.is_relative_to(self.root):
-                refused.append((relative, "a link that leads outside the folder"))
-                return
+                raise UnreadableDocumentError("a link that leads outside the folder")
             if target.is_dir():
-                return
+                return None
             path = str(target)
         seen = os.stat(path, follow_symlinks=False)
         if not stat.S_ISREG(seen.st_mode):
-            refused.append((relative, "not a regular file"))
-        elif sidecar:
-            sidecars[relative.removesuffix(SIDECAR)] = path, seen
-        else:
-            found[relative] = path, seen
+            raise UnreadableDocumentError("not a regular file")
+        return path, f"{seen.st_size}:{seen.st_mtime_ns}:{seen.st_ino}"
 
-    def _entry(self, name: str, path: str, seen: os.stat_result, sidecar: tuple[str, os.stat_result] | None) -> Entry:
+    def _entry(self, name: str, seen: _Seen, sidecar: _Seen | None) -> Entry:
+        path, stamp = seen
         if sidecar is None:
-            return Entry(name, _stamp(seen), lambda: self._load(name, path, None), apart.is_apart(name))
-        stamp = f"{_stamp(seen)}+{_stamp(sidecar[1])}"
-        return Entry(name, stamp, lambda: self._load(name, path, sidecar[0]), apart.is_apart(name))
+            return Entry(name, stamp, partial(self._load, name, path, None), apart.is_apart(name))
+        load = partial(self._load, name, path, sidecar[0])
+        return Entry(name, f"{stamp}+{sidecar[1]}", load, apart.is_apart(name))
 
     def _load(self, name: str, path: str, sidecar: str | None) -> Loaded:
         reading = apart.read(name, self._bytes(path))
@@ -150,10 +150,6 @@ def file_fields(name: str, home: str) -> dict[str, str]:
         "unique_source": origin_id,
         "source_display_name": name,
     }
-
-
-def _stamp(seen: os.stat_result) -> str:
-    return f"{seen.st_size}:{seen.st_mtime_ns}:{seen.st_ino}"
 
 
 def _open_inside(root: Path, path: Path) -> int:
