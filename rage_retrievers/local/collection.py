@@ -29,7 +29,7 @@ from rage_retrievers.local.sources import Entry, Loaded
 from rage_retrievers.local.store import CorruptStoreError, NewDocument, Store
 from rage_retrievers.local.text_index import CorruptIndexError, TextIndex, discard
 
-FORMAT = "2"
+FORMAT = "3"
 _BATCH_PASSAGES = 512
 _WORTH_A_WAIT = 64
 _log = logging.getLogger("rage_retrievers.local")

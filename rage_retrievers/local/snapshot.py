@@ -47,8 +47,7 @@ class Snapshot:
     def make(cls, store: Store, text: TextView, previous: Snapshot) -> Snapshot:
         """The store's present content, reusing the rows of `previous`."""
         # Their numbers alone take as long to read as all of the vectors do.
-        present = np.asarray(store.numbers() if previous.count else (), dtype=np.int64)
-        alive = np.isin(previous.numbers, present, assume_unique=True)
+        alive = np.isin(previous.numbers, store.numbers() if previous.count else (), assume_unique=True)
         if alive.size and 1 - alive.mean() > _COMPACT_ABOVE:
             previous = cls.empty(store, text)
             alive = previous.alive
@@ -57,8 +56,8 @@ class Snapshot:
         last = int(previous.numbers[-1]) if previous.count else 0
         for some, owners, rows in store.vectors_after(last):
             vectors.append(rows)
-            numbers.append(np.asarray(some, dtype=np.int64))
-            documents.append(np.asarray(owners, dtype=np.int64))
+            numbers.append(some)
+            documents.append(owners)
         all_numbers = np.concatenate(numbers)
         fresh = np.ones(len(all_numbers) - len(alive), dtype=np.bool_)
         return cls(store, text, vectors, (all_numbers, np.concatenate(documents), np.concatenate([alive, fresh])))

@@ -1,8 +1,9 @@
 """The truth of one collection, in SQLite: documents, passages, vectors, and how far the text index has come.
 
 Everything else (the text index, the vectors in memory) is made from it and can be made again. Passage numbers `n` only
-ever grow, so a number never means two passages. All of a document arrives in one transaction: after a crash it is there
-whole or not at all.
+ever grow, so a number never means two passages. Those of one document follow each other, and its vectors are one row
+under the first of them: half floats, one vector after the other. All of a document arrives in one transaction: after a
+crash it is there whole or not at all.
 """
 
 from __future__ import annotations
@@ -19,10 +20,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rage_retrievers._aside import aside
 from rage_retrievers.local.embedding import Vectors
 
+Numbers = NDArray[np.int64]
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS documents (
@@ -32,7 +35,8 @@ CREATE TABLE IF NOT EXISTS passages (
     n INTEGER PRIMARY KEY AUTOINCREMENT, d INTEGER NOT NULL, number INTEGER NOT NULL, text TEXT NOT NULL,
     crc INTEGER NOT NULL);
 CREATE INDEX IF NOT EXISTS passages_of ON passages (d);
-CREATE TABLE IF NOT EXISTS vectors (n INTEGER PRIMARY KEY, d INTEGER NOT NULL, vector BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS vectors (
+    n INTEGER PRIMARY KEY, d INTEGER NOT NULL, total INTEGER NOT NULL, vectors BLOB NOT NULL, crc INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS unreadable (key TEXT PRIMARY KEY, stamp TEXT NOT NULL, reason TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS gone (n INTEGER PRIMARY KEY);
 """
@@ -79,6 +83,8 @@ class Store:
             self._db = sqlite3.connect(path, check_same_thread=False, timeout=30, isolation_level=None)
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=NORMAL")
+            # Pages: what is written in several batches reaches the disk once (40 MB), with the same safety.
+            self._db.execute("PRAGMA wal_autocheckpoint=10000")
             self._db.executescript(_SCHEMA)
             self._inode = os.stat(path).st_ino
         except sqlite3.DatabaseError as error:
@@ -126,7 +132,7 @@ class Store:
     def counts(self) -> tuple[int, int]:
         """How many documents and how many passages there are."""
         documents = self._one("SELECT count(*) FROM documents") or (0,)
-        passages = self._one("SELECT count(*) FROM vectors") or (0,)
+        passages = self._one("SELECT total(total) FROM documents") or (0,)
         return int(documents[0]), int(passages[0])
 
     def replace(self, documents: Iterable[NewDocument], unreadable: Iterable[tuple[str, str, str]] = ()) -> None:
@@ -171,29 +177,29 @@ class Store:
                 return
             n = page[-1][0]
 
-    def vectors_after(self, n: int) -> Iterator[tuple[list[int], list[int], Vectors]]:
+    def vectors_after(self, n: int) -> Iterator[tuple[Numbers, Numbers, Vectors]]:
         """(n, document, vector) of the passages numbered above `n`, in order, in pages."""
-        while True:
-            page = self._all("SELECT n, d, vector FROM vectors WHERE n > ? ORDER BY n LIMIT 4096", (n,))
-            if not page:
-                return
-            flat = np.frombuffer(b"".join(row[2] for row in page), dtype=np.float16)
-            if flat.size % len(page):
+        read = "SELECT n, d, total, vectors, crc FROM vectors WHERE n > ? ORDER BY n LIMIT 256"
+        while page := self._all(read, (n,)):
+            firsts, owners, totals, kept, sums = zip(*page, strict=True)
+            if tuple(map(zlib.crc32, kept)) != sums:
+                raise CorruptStoreError("vectors are not what was written")
+            if len({len(vectors) / total for vectors, total in zip(kept, totals, strict=True)}) > 1:
                 raise CorruptStoreError("vectors of different lengths")
-            rows = flat.reshape(len(page), -1).astype(np.float32)
-            if not np.isfinite(rows).all():
-                raise CorruptStoreError("a vector that is not finite")
-            yield [row[0] for row in page], [row[1] for row in page], rows
-            n = page[-1][0]
+            numbers = _runs(firsts, totals)
+            rows = np.frombuffer(b"".join(kept), dtype=np.float16).reshape(len(numbers), -1).astype(np.float32)
+            yield numbers, np.repeat(np.asarray(owners, dtype=np.int64), totals), rows
+            n = firsts[-1]
 
     def newest(self) -> int:
         """The number of the passage stored last, 0 when there is none."""
-        row = self._one("SELECT max(n) FROM vectors")
+        row = self._one("SELECT max(n) FROM passages")
         return int(row[0] or 0) if row else 0
 
-    def numbers(self) -> list[int]:
+    def numbers(self) -> Numbers:
         """The numbers of all passages, in order."""
-        return [int(n) for (n,) in self._all("SELECT n FROM vectors ORDER BY n")]
+        known = self._all("SELECT n, total FROM vectors ORDER BY n")
+        return _runs([n for n, _ in known], [total for _, total in known])
 
     def described(self) -> Iterator[tuple[int, dict[str, str], dict[str, Any], dict[str, Any]]]:
         """(document, fields, facts, metadata) of every document."""
@@ -229,20 +235,24 @@ class Store:
                 json.dumps(document.facts), json.dumps(document.metadata),
             ),
         ).lastrowid  # fmt: skip
-        vectors = document.vectors.astype(np.float16)
-        for number, text in enumerate(document.texts):
-            n = self._db.execute(
-                "INSERT INTO passages (d, number, text, crc) VALUES (?,?,?,?)",
-                (d, number, text, zlib.crc32(text.encode())),
-            ).lastrowid
-            self._db.execute("INSERT INTO vectors VALUES (?,?,?)", (n, d, vectors[number].tobytes()))
+        if not document.texts:
+            return
+        used = self._db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'passages'").fetchone()
+        first = used[0] + 1 if used else 1
+        self._db.executemany(
+            "INSERT INTO passages (n, d, number, text, crc) VALUES (?,?,?,?,?)",
+            ((first + i, d, i, text, zlib.crc32(text.encode())) for i, text in enumerate(document.texts)),
+        )
+        vectors = document.vectors.astype(np.float16).tobytes()
+        row = (first, d, len(document.texts), vectors, zlib.crc32(vectors))
+        self._db.execute("INSERT INTO vectors VALUES (?,?,?,?,?)", row)
 
     def _remove(self, key: str) -> None:
         self._db.execute("DELETE FROM unreadable WHERE key = ?", (key,))
         row = self._db.execute("SELECT d FROM documents WHERE key = ?", (key,)).fetchone()
         if row is not None:
             self._db.execute("INSERT OR IGNORE INTO gone SELECT n FROM passages WHERE d = ?", row)
-            self._db.execute("DELETE FROM vectors WHERE n IN (SELECT n FROM passages WHERE d = ?)", row)
+            self._db.execute("DELETE FROM vectors WHERE n = (SELECT min(n) FROM passages WHERE d = ?)", row)
             self._db.execute("DELETE FROM passages WHERE d = ?", row)
             self._db.execute("DELETE FROM documents WHERE d = ?", row)
 
@@ -262,6 +272,13 @@ class Store:
                 return self._db.execute(query, values).fetchall()
             except sqlite3.DatabaseError as error:
                 raise CorruptStoreError(str(error)) from error
+
+
+def _runs(firsts: Sequence[int], totals: Sequence[int]) -> Numbers:
+    """As many numbers as each total says, from its first on."""
+    counts = np.asarray(totals, dtype=np.int64)
+    starts = np.asarray(firsts, dtype=np.int64) - counts.cumsum() + counts
+    return np.repeat(starts, counts) + np.arange(counts.sum(), dtype=np.int64)
 
 
 def _problem_of(path: Path) -> str:

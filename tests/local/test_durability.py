@@ -151,7 +151,16 @@ def _overwrite_page(tmp_path: Path) -> None:
     _store(tmp_path).write_bytes(whole[: (page - 1) * size] + b"\x55" * size + whole[page * size :])
 
 
-@pytest.mark.parametrize("spoil", [_truncate_text, _scramble_text, _remove_text, _overwrite_store, _overwrite_page])
+def _alter_vector(tmp_path: Path) -> None:
+    """The file stays sound, and one document would be found by what it does not say."""
+    with sqlite3.connect(_store(tmp_path)) as db:
+        db.execute("UPDATE vectors SET vectors = zeroblob(length(vectors)) WHERE n = 8")
+    db.close()
+
+
+@pytest.mark.parametrize(
+    "spoil", [_truncate_text, _scramble_text, _remove_text, _overwrite_store, _overwrite_page, _alter_vector]
+)
 def test_a_corrupt_index_is_made_again_and_told(
     many: Path, tmp_path: Path, open_service: Any, spoil: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
