@@ -27,7 +27,12 @@ PAIR_WEIGHT = 0.1
 BACKGROUND_WEIGHT = 0.4
 # Naming an admitted passage in a query takes as long as passing over eight hits that are not admitted.
 _HITS_PER_NAME = 8
-_GROUP = 64
+# As many hits of the words are looked at before any vector is: the more there are, the less is left for the others.
+_REACH = 400
+# The best of a longer list than this are seldom told apart from the rest without looking at every vector.
+_FEW = 32
+# What rounding may take from a sum of two scores.
+_ROUNDING = 1e-5
 # Each pair of words costs a search, so of a question that long only the first pairs count.
 _MAX_PAIRS = 256
 Reranker = Callable[[str, list[str]], list[float]]
@@ -84,6 +89,15 @@ def _ranked(numbers: Rows, similarities: Vectors, relevancies: Vectors) -> list[
     return [Ranked(*row) for row in zip(*columns, strict=True)]
 
 
+@dataclass(frozen=True, slots=True)
+class _Hits:
+    """Passages that hold words of the question, best first; no other passage scores more than `elsewhere`."""
+
+    numbers: Rows
+    scores: Vectors
+    elsewhere: float
+
+
 class _Search:
     """The state of one search: the question's terms and vector, the rows admitted, what was scored so far."""
 
@@ -102,7 +116,6 @@ class _Search:
         self._vector = _vector(embedding, ask)
         self._vector_weight = embedding.weight
         self._text_weight = 1 - embedding.weight
-        self._cosines: Vectors | None = None
         self._scored: tuple[Rows, Vectors] | None = None
 
     def first_stage(self, pool: int) -> tuple[Rows, Vectors]:
@@ -128,38 +141,44 @@ class _Search:
 
     def _by_text(self, pool: int) -> tuple[Rows, Vectors]:
         query = self._query()
-        numbers, scores = self._matching(query, pool)
-        return numbers, _over(scores, self._text.bound(query))
+        hits = self._matching(query, pool)
+        return hits.numbers[:pool], _over(hits.scores[:pool], self._text.bound(query))
 
-    def _by_vector(self, pool: int) -> tuple[Rows, Vectors]:
-        cosines = self._all_cosines()
-        if self._admitted is None:
-            best = _top(cosines, pool)
-        else:
-            rows = np.flatnonzero(self._admitted)
-            best = rows[_top(cosines[rows], pool)]
-        return self._snapshot.numbers[best], cosines[best]
+    def _by_vector(self, pool: int, least: float = -math.inf) -> tuple[Rows, Vectors]:
+        rows, cosines = self._snapshot.near(self._vector, self._admitted, pool, least)
+        return self._snapshot.numbers[rows], cosines
 
     def _by_both(self, pool: int, wanted: int) -> tuple[Rows, Vectors]:
-        """The best `wanted` by the weighted sum, and more, among the best `pool` of either kind."""
+        """The best `wanted` by the weighted sum, and more.
+
+        Those that the words find come first. Of all others it is known how much their words can score at most, hence
+        how near the question they must be to be among the best `wanted`: only those are looked for. For a long list
+        and a vague question they may be many; then the `pool` nearest stand for them.
+        """
         query = self._query()
         bound = self._text.bound(query)
-        by_text, scores = self._matching(query, pool)
-        by_vector, _ = self._by_vector(pool)
         weight = self._text_weight * self._ask.text_boost
-        fused = self._fuse(weight, _over(scores, bound), by_text)
-        others = by_vector[~_held(by_vector, np.sort(by_text))]
-        if len(by_text) < pool:  # whatever is not in this list holds no word of the question
-            other_scores = np.zeros(len(others), dtype=np.float32)
-        else:
-            # No passage outside the list scores more than its last, so most of the others need not be scored.
-            highest = self._fuse(weight, _over(scores.min(keepdims=True), bound), others)
-            others = others[highest >= _least_of_best(fused, wanted)]
+        few = wanted <= _FEW
+        hits = self._matching(query, pool, _REACH if few else 0)
+        fused = self._fuse(weight, _over(hits.scores, bound), hits.numbers)
+        least = self._least_cosine(weight, fused, min(hits.elsewhere / bound, 1) if bound else 0, wanted)
+        others, cosines = self._by_vector(pool, least if few else -math.inf)
+        others = others[cosines >= least]
+        others = others[~_held(others, np.sort(hits.numbers))]
+        if hits.elsewhere > 0:
             other_scores = self._text_scores(query, others)
-        numbers = np.concatenate([by_text, others])
+        else:
+            other_scores = np.zeros(len(others), dtype=np.float32)
+        numbers = np.concatenate([hits.numbers, others])
         if query is self._plain:
-            self._scored = _sorted(numbers, np.concatenate([scores, other_scores]))
+            self._scored = _sorted(numbers, np.concatenate([hits.scores, other_scores]))
         return numbers, np.concatenate([fused, self._fuse(weight, _over(other_scores, bound), others)])
+
+    def _least_cosine(self, weight: float, fused: Vectors, text: float, wanted: int) -> float:
+        """What a passage whose words score at most `text` must reach to be among the best `wanted`."""
+        needed = _least_of_best(fused, wanted) * (weight + self._vector_weight)
+        least = (needed - weight * text) / self._vector_weight - _ROUNDING
+        return least if least > 0 else -math.inf  # a cosine below 0 counts as 0
 
     def _fuse(self, weight: float, text: Vectors, numbers: Rows) -> Vectors:
         fused = weight * text + self._vector_weight * self._positive_cosines(numbers)
@@ -172,25 +191,28 @@ class _Search:
         phrase = tuple(analysis.phrase(ask.question)) if ask.match == "match_phrase" else ()
         return TextQuery(self._plain.terms, ask.fields or (("text", 1.0),), ask.match, phrase)
 
-    def _matching(self, query: TextQuery, pool: int) -> tuple[Rows, Vectors]:
+    def _matching(self, query: TextQuery, pool: int, reach: int = 0) -> _Hits:
+        """The best `pool` admitted passages by their words at least, and whatever else the best `reach` hits hold."""
+        wanted = max(pool, reach)
         if self._admitted is None:
-            return self._known(*self._text.search(query, pool))
+            return self._hits(self._text.search(query, wanted), wanted)
         allowed = int(np.count_nonzero(self._admitted))
-        reach = min(2 * pool * self._snapshot.count // max(allowed, 1) + 1, self._snapshot.count)
-        if reach <= _HITS_PER_NAME * allowed:
-            found = self._text.search(query, reach)
-            numbers, scores = self._known(*found)
-            if len(numbers) >= pool or len(found[0]) < reach:
-                return numbers[:pool], scores[:pool]
+        enough = min(2 * pool * self._snapshot.count // max(allowed, 1) + 1, self._snapshot.count)
+        if enough <= _HITS_PER_NAME * allowed:
+            enough = max(enough, reach)
+            hits = self._hits(self._text.search(query, enough), enough)
+            if len(hits.numbers) >= pool or hits.elsewhere == 0:
+                return hits
         within = self._snapshot.numbers[self._admitted].tolist()
-        return self._known(*self._text.search(query, pool, within))
+        return self._hits(self._text.search(query, wanted, within), wanted)
 
-    def _known(self, numbers: Rows, scores: Vectors) -> tuple[Rows, Vectors]:
+    def _hits(self, found: tuple[Rows, Vectors], asked: int) -> _Hits:
+        numbers, scores = found
         rows = self._snapshot.rows_of(numbers)
         seen = rows >= 0
         if self._admitted is not None:
             seen &= self._admitted[rows]
-        return numbers[seen], scores[seen]
+        return _Hits(numbers[seen], scores[seen], float(scores[-1]) if len(scores) == asked else 0.0)
 
     def _text_scores(self, query: TextQuery, numbers: Rows) -> Vectors:
         """BM25 of each passage named; the scores of the question as it stands are kept for the second stage."""
@@ -203,17 +225,8 @@ class _Search:
         return scores
 
     def _positive_cosines(self, numbers: Rows) -> Vectors:
-        rows = self._snapshot.rows_of(numbers)
-        if self._cosines is not None:
-            cosines = self._cosines[rows]
-        else:
-            cosines = self._snapshot.vectors.scores_of(self._vector, rows)
+        cosines = self._snapshot.vectors.scores_of(self._vector, self._snapshot.rows_of(numbers))
         return np.maximum(cosines, 0)
-
-    def _all_cosines(self) -> Vectors:
-        if self._cosines is None:
-            self._cosines = self._snapshot.cosines(self._vector)
-        return self._cosines
 
 
 def _vector(embedding: Embedding, ask: Ask) -> Vectors:
@@ -237,22 +250,6 @@ def _ask_reranker(
     usable = [place for place, score in zip(kept, finite, strict=True) if score > -math.inf]
     usable_scores = np.asarray([score for score in finite if score > -math.inf], dtype=np.float32)
     return numbers[usable], similarities[usable], usable_scores
-
-
-def _top(scores: Vectors, count: int) -> Rows:
-    """Where the highest `count` scores are, in no order."""
-    if count >= len(scores):
-        return np.arange(len(scores))
-    rows = (
-        np.arange(len(scores)) if len(scores) < 2 * _GROUP * count else np.flatnonzero(scores >= _floor(scores, count))
-    )
-    return rows[np.argpartition(scores[rows], len(rows) - count)[len(rows) - count :]]
-
-
-def _floor(scores: Vectors, count: int) -> np.float32:
-    """A bound that at least `count` scores reach and few others do: the count-th highest of the maxima of groups."""
-    maxima = scores[: len(scores) // _GROUP * _GROUP].reshape(-1, _GROUP).max(axis=1)
-    return np.float32(np.partition(maxima, len(maxima) - count)[len(maxima) - count])
 
 
 def _least_of_best(scores: Vectors, count: int) -> float:

@@ -89,9 +89,9 @@ class Snapshot:
         found = (self.numbers[places] == numbers) & self.alive[places]
         return np.where(found, places, -1)
 
-    def cosines(self, question: Vectors) -> Vectors:
-        """The cosine of the question with every row."""
-        return self.vectors.scores(question, self.count)
+    def near(self, question: Vectors, admitted: Mask | None, most: int, least: float) -> tuple[Rows, Vectors]:
+        """(rows, cosines) of the admitted rows whose cosine is `least` or more; the best `most` where more are."""
+        return self.vectors.near(question, self.count, most, least=least, among=admitted)
 
     def passages(self, numbers: Sequence[int]) -> dict[int, Passage]:
         """The passages of these numbers that still exist."""

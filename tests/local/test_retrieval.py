@@ -11,6 +11,8 @@ import pytest
 from rage_retrievers.local import LOCAL_ORGANIZATION, LOCAL_PIPELINE, LocalService, ranking
 from rage_retrievers.local.text_index import TextView
 
+from .conftest import Asker
+
 MODES = ["text", "vector", "hybrid"]
 
 
@@ -257,3 +259,27 @@ def test_a_reranker_orders_the_list(folder: Path, open_service: Any) -> None:
     assert ask.sources("anything", rerank=True)[0] == "tax.pdf"
     ask("anything", rerank=False)
     assert asked == ["anything"]
+
+
+def test_hybrid_finds_what_is_near_beyond_the_passages_whose_words_match_best(
+    tmp_path: Path, open_service: Any
+) -> None:
+    """Four hundred passages whose words match better hide none that is the best by both."""
+    folder = tmp_path / "many"
+    folder.mkdir()
+    for number in range(450):
+        (folder / f"{number}.txt").write_text(f"stone stone {number}", encoding="utf-8")
+    for number in range(3):
+        (folder / f"near-{number}.txt").write_text(f"stone among much else {number}", encoding="utf-8")
+
+    class Leaning:
+        def embed_documents(self, texts: list[str]) -> list[list[float]]:
+            return [[0.6, 0.8] if "among" in text else [0.0, 1.0] for text in texts]
+
+        def embed_query(self, _: str) -> list[float]:
+            return [1.0, 0.0]
+
+    ask = Asker(open_service(folder, embedding=Leaning(), follow_seconds=60.0))
+    for count in (5, 100):
+        found = ask.sources("stone", num_results=count, rerank=False, advanced={"mode": "hybrid"})
+        assert set(found[:3]) == {"near-0.txt", "near-1.txt", "near-2.txt"}
