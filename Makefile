@@ -10,19 +10,24 @@ SMOKE   ?=
 
 .PHONY: bench cassettes clean cores demo docs generate install lint notebooks package test types unit
 
+# A module is compiled when it is first imported, and kept: of those installed few are, and compiling all takes as long as
+# unpacking them; whoever is told to keep none compiles each of them anew in every process.
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt
+export PYTHONDONTWRITEBYTECODE :=
+
 # The demo's stamp and the tests' stamp are two, so that the demo installs no test tools.
 $(VENV)/.demo: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[all]'
+	$(INSTALL) -e '.[all]'
 	touch $@
 
 $(VENV)/.dev: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(INSTALL) -e '.[dev,docs]'
 	touch $@
 
 # Everything that the other targets need.
-install: $(VENV)/.docs
+install: $(VENV)/.dev
 
 demo: $(VENV)/.demo
 	@$(BIN)/rage demo $(if $(DOCS),--docs "$(DOCS)") $(if $(Q),--question "$(Q)")
@@ -51,17 +56,14 @@ generate: $(VENV)/.dev
 	$(BIN)/python scripts/generate_docs.py
 
 # The site, in site/; it fails on any warning, and on anything that a reader would have to load from elsewhere.
-docs: $(VENV)/.docs
+docs: $(VENV)/.dev
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	$(BIN)/python scripts/check_site.py site
 
-$(VENV)/.docs: $(VENV)/.dev
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
-	touch $@
-
-# Wheel and sdist, and the wheel with each extra alone in a clean environment; needs the package index and some minutes.
-package: $(VENV)/.dev
-	$(BIN)/python scripts/check_package.py $(EXTRAS)
+# Wheel and sdist, and the wheel with each extra alone in a clean environment; needs the package index and some minutes,
+# and no environment of its own.
+package:
+	$(PYTHON) scripts/check_package.py $(EXTRAS)
 
 # Each retriever with the lowest and the newest core of its framework; needs the package index and some minutes.
 cores: $(VENV)/.dev

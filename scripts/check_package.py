@@ -2,7 +2,7 @@
 
 python scripts/check_package.py [EXTRA ...]    all extras unless some are named; "core" is the package without one
 
-Needs the package index. Prints a table; the exit status is 1 when anything failed.
+Needs the package index, and nothing installed beside Python. Prints a table; the exit status is 1 when anything failed.
 """
 
 from __future__ import annotations
@@ -15,11 +15,13 @@ import tempfile
 import time
 import venv
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).parents[1]
 MOST_BYTES = 500_000
+TOOLS = Path("tools", "bin", "python")
 
 _ASK = """
 from rage_retrievers.testing import FaultServer, answer
@@ -124,33 +126,35 @@ def run(*command: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def pip(python: Path) -> tuple[str | Path, ...]:
-    """The beginning of a pip command for that environment."""
-    return sys.executable, "-m", "pip", "--python", python
+def pip(scratch: Path, *arguments: str | Path) -> None:
+    """That command of the tools' pip, which serves every environment."""
+    done = run(scratch / TOOLS, "-m", "pip", "--disable-pip-version-check", *arguments, cwd=scratch)
+    if done.returncode:
+        raise RuntimeError(done.stdout.strip()[-500:])
 
 
-def environment(folder: Path, *packages: str) -> Path:
-    """A clean environment with these packages, in the versions this release was tested with; its Python."""
-    venv.create(folder, with_pip=False)  # this Python's pip serves them all
+def gather(scratch: Path, *packages: str) -> Path:
+    """A folder with the wheels of these and all that they need, in the versions this release was tested with."""
+    wheels = scratch / "wheels"
+    pip(scratch, "wheel", "-q", "-c", ROOT / "constraints.txt", "-w", wheels, *packages)
+    return wheels
+
+
+def environment(folder: Path, package: str, wheels: Path) -> Path:
+    """A clean environment with this package and what its metadata asks for, from those wheels alone; its Python."""
+    venv.create(folder, with_pip=False)
     python = folder / "bin" / "python"
-    installed = run(
-        *pip(python),
-        "install",
-        "-q",
-        "--disable-pip-version-check",
-        "-c",
-        ROOT / "constraints.txt",
-        *packages,
-        cwd=folder,
-    )
-    if installed.returncode:
-        raise RuntimeError(installed.stdout.strip()[-500:])
+    # Of hundreds of modules few are imported, and those are compiled then.
+    wanted = ("install", "-q", "--no-compile", "--no-index", "--find-links", wheels, package)
+    pip(folder.parent, "--python", python, *wanted)
     return python
 
 
 def build(scratch: Path) -> tuple[list[Check], Path | None]:
     """Build wheel and sdist and look at them; the wheel, if there is one."""
-    python = environment(scratch / "tools", "build", "twine")
+    python = scratch / TOOLS
+    venv.create(python.parents[1], with_pip=True)
+    pip(scratch, "install", "-q", "--no-compile", "-c", ROOT / "constraints.txt", "build", "twine")
     dist = scratch / "dist"
     built = run(python, "-m", "build", "--outdir", dist, ROOT, cwd=scratch)
     wheel, sdist = next(dist.glob("*.whl"), None), next(dist.glob("*.tar.gz"), None)
@@ -188,39 +192,53 @@ def _is_litter(name: str) -> bool:
     return bool(re.search(r"__pycache__|\.pyc$|/\.(?!env\.example|gitignore)|_cache/|/site/|/\.venv", name))
 
 
-def smoke(extra: str, wheel: Path, scratch: Path) -> Check:
+def requirement(extra: str, wheel: Path) -> str:
+    """The wheel with this extra, as pip wants it."""
+    return str(wheel) if extra == "core" else f"{wheel}[{extra}]"
+
+
+def smoke(extra: str, wheel: Path, wheels: Path) -> Check:
     """The wheel with this extra alone, in a clean environment."""
     began = time.monotonic()
-    folder = scratch / f"extra-{extra}"
+    folder = wheels.parent / f"extra-{extra}"
     try:
-        python = environment(folder, str(wheel) if extra == "core" else f"{wheel}[{extra}]")
+        python = environment(folder, requirement(extra, wheel), wheels)
     except RuntimeError as error:
         return Check(extra, False, str(error))
     work = folder / "work"
     work.mkdir()
     done = run(python, "-W", "error::DeprecationWarning:rage_retrievers", "-c", SMOKE[extra], cwd=work)
-    packages = len(run(*pip(python), "freeze", cwd=work).stdout.splitlines())
+    packages = len(list(folder.glob("lib/python*/site-packages/*.dist-info")))
     said = f"{packages} packages, {time.monotonic() - began:.0f} s"
     return Check(f"extra {extra}", done.returncode == 0, said if done.returncode == 0 else done.stdout.strip()[-400:])
 
 
-def main() -> int:
-    """Build, look, try."""
-    extras = sys.argv[1:] or list(SMOKE)
-    failed = False
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        scratch = Path(folder)
+def attempt(extras: list[str], scratch: Path) -> Iterator[Check]:
+    """Build, look, try: each line as soon as it is known."""
+    try:
         checks, wheel = build(scratch)
-        for check in checks:
-            failed |= _show(check)
-        for extra in extras if wheel is not None else []:
-            failed |= _show(smoke(extra, wheel, scratch))  # type: ignore[arg-type]  # the line above looked
-    return int(failed)
+        yield from checks
+        if wheel is None:
+            return
+        # Fetched once for all: an index need not be asked eleven times for the same packages.
+        wheels = gather(scratch, *(requirement(extra, wheel) for extra in extras))
+    except RuntimeError as error:
+        yield Check("installation", False, str(error))
+        return
+    for extra in extras:
+        yield smoke(extra, wheel, wheels)
+
+
+def main() -> int:
+    """Try, and print."""
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        good = [_show(check) for check in attempt(sys.argv[1:] or list(SMOKE), Path(folder))]
+    return int(not all(good))
 
 
 def _show(check: Check) -> bool:
     print(f"{'ok' if check.good else 'FAILED':7} {check.what:24} {check.said}", flush=True)
-    return not check.good
+    return check.good
 
 
 if __name__ == "__main__":
