@@ -154,7 +154,8 @@ def build(scratch: Path) -> tuple[list[Check], Path | None]:
     """Build wheel and sdist and look at them; the wheel, if there is one."""
     python = scratch / TOOLS
     venv.create(python.parents[1], with_pip=True)
-    pip(scratch, "install", "-q", "--no-compile", "-c", ROOT / "constraints.txt", "build", "twine")
+    for packages in (["pip"], ["build", "twine"]):
+        pip(scratch, "install", "-q", "--no-compile", "-c", ROOT / "constraints.txt", *packages)
     dist = scratch / "dist"
     built = run(python, "-m", "build", "--outdir", dist, ROOT, cwd=scratch)
     wheel, sdist = next(dist.glob("*.whl"), None), next(dist.glob("*.tar.gz"), None)
