@@ -57,9 +57,9 @@ def _retrieve(question: str, where: ClientOptions, knobs: dict[str, object]) -> 
 
 def _summary(retrieval: Retrieval) -> str:
     parts = [
-        f"{_counted(len(retrieval), 'passage')} by {retrieval.ordered_by}",
+        f"{screen.counted(len(retrieval), 'passage')} by {retrieval.ordered_by}",
         f"{retrieval.elapsed * 1000:,.1f} ms",
-        _counted(retrieval.attempts, "request"),
+        screen.counted(retrieval.attempts, "request"),
     ]
     if retrieval.average_relevancy is not None:
         parts.append(f"average relevancy {retrieval.average_relevancy:.3f}")
@@ -68,10 +68,6 @@ def _summary(retrieval: Retrieval) -> str:
     if retrieval.degraded is not None:
         parts.append(f"degraded: {retrieval.degraded}")
     return ", ".join(parts)
-
-
-def _counted(number: int, thing: str) -> str:
-    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
 
 
 def _as_dict(retrieval: Retrieval) -> dict[str, object]:

@@ -109,7 +109,7 @@ def _show_collection(console: Console, collection: Collection, question: str) ->
     screen.skipped_files(collection.skipped)
     rows = [
         ("documents", collection.described),
-        ("", f"{stats.files} files, {stats.chunks} passages, {how} {stats.seconds:.2f} s"),
+        ("", f"{screen.collected(stats.files, stats.chunks)}, {how} {stats.seconds:.2f} s"),
         ("question", question),
     ]
     console.print(screen.facts(rows))
@@ -121,8 +121,9 @@ def _show_answer(console: Console, answer: Answer, question: str, *, full: bool)
     console.print(Text(answer.how, style="magenta"))
     console.print()
     passages.show(console, answer.passages, question, full=full)
-    found = f"{len(answer.passages)} passages in {answer.first * 1000:.1f} ms, asked again {answer.again * 1000:.1f} ms"
-    console.print(Text(found, style="dim"))
+    found = screen.counted(len(answer.passages), "passage")
+    timed = f"{found} in {answer.first * 1000:.1f} ms, asked again {answer.again * 1000:.1f} ms"
+    console.print(Text(timed, style="dim"))
     console.print()
     console.print(Text(answer.ended))
     if answer.prompt is not None:

@@ -45,6 +45,16 @@ def plain(text: str) -> str:
     return "".join(c for c in text if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cs", "Cf"))
 
 
+def counted(number: int, thing: str) -> str:
+    """The number and the thing, in the plural where there is not just one."""
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+
+
+def collected(files: int, passages: int) -> str:
+    """What a folder holds."""
+    return f"{counted(files, 'file')}, {counted(passages, 'passage')}"
+
+
 def facts(rows: Sequence[tuple[str, str]]) -> Table:
     """Names and values, side by side."""
     table = Table.grid(padding=(0, 2))

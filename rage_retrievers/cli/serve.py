@@ -52,7 +52,7 @@ def _announce(folder: Path, service: LocalService, server: LocalServer) -> None:
     console = screen.out()
     screen.skipped_files(service.skipped)
     rows = [
-        ("folder", f"{folder}: {stats.files} files, {stats.chunks} passages, {how} in {stats.seconds:.2f} s"),
+        ("folder", f"{folder}: {screen.collected(stats.files, stats.chunks)}, {how} in {stats.seconds:.2f} s"),
         ("base URL", server.url),
         ("organization", service.organization),
         ("pipeline", service.pipeline_id),

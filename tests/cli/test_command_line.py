@@ -41,6 +41,16 @@ def test_without_arguments_help_is_shown(run: Run) -> None:
     assert "demo" in shown.out
 
 
+def test_the_module_is_the_command() -> None:
+    """`python -m rage_retrievers.cli` says what `rage` says and ends as it ends."""
+    for words, code, said in ((["--version"], 0, "rage-retrievers "), (["nonsense"], 2, "No such command 'nonsense'")):
+        done = subprocess.run(
+            [sys.executable, "-m", "rage_retrievers.cli", *words], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == code
+        assert said in done.stdout + done.stderr
+
+
 def test_the_version_is_told(run: Run) -> None:
     """--version names package and version."""
     from rage_retrievers import __version__

@@ -33,6 +33,15 @@ def test_both_frameworks_answer_from_the_folder(start: Start, folder: Path) -> N
     assert max(map(len, shown.splitlines())) <= 80
 
 
+def test_one_document_is_told_as_one(run: Run, folder: Path) -> None:
+    """A number of one has no plural."""
+    for name in ("engines.txt", "tomatoes.md", "tomatoes.md.metadata.json"):
+        (folder / name).unlink()
+    shown = run("demo", "--docs", str(folder), "-q", "Where are the flowers?").out
+    assert "1 file, 1 passage, indexed in" in shown
+    assert shown.count("1 passage in ") == 2
+
+
 def test_json_holds_everything(run: Run, folder: Path) -> None:
     """Both frameworks give the same passages in the same order, with the same scores; the prompt holds them."""
     said = run("demo", "--docs", str(folder), "-q", "Where are the flowers?", "--json").json()

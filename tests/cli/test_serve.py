@@ -29,6 +29,17 @@ def _announced(running: subprocess.Popen[str]) -> dict[str, object]:
     return said
 
 
+def _shown(running: subprocess.Popen[str]) -> str:
+    """What `serve` says to people once it answers."""
+    assert running.stdout is not None
+    shown = ""
+    while "Ctrl-C" not in shown:
+        line = running.stdout.readline()
+        assert line
+        shown += line
+    return shown
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_it_answers_until_it_is_told_to_stop(start: Start, folder: Path, number: signal.Signals) -> None:
     """Address and ids are told once the service answers; Ctrl-C and a polite kill end it with 0 and no traceback."""
@@ -50,12 +61,7 @@ def test_people_get_a_curl_command_and_the_skipped_files(start: Start, folder: P
     """The screen shows URL, ids, an example to copy, and every file that could not be read; never the key."""
     (folder / "broken.pdf").write_bytes(b"%PDF-1.4 nothing")
     running = start("serve", str(folder), "--port", "0", "--api-key", TOKEN)
-    assert running.stdout is not None
-    shown = ""
-    while "Ctrl-C" not in shown:
-        line = running.stdout.readline()
-        assert line
-        shown += line
+    shown = _shown(running)
     running.send_signal(signal.SIGINT)
     rest, remarks = running.communicate(timeout=20)
     assert "curl -s http://127.0.0.1:" in shown
@@ -63,6 +69,14 @@ def test_people_get_a_curl_command_and_the_skipped_files(start: Start, folder: P
     assert "3 files" in shown
     assert "skipped broken.pdf" in remarks
     assert TOKEN not in shown + rest + remarks
+
+
+def test_one_document_is_told_as_one(start: Start, tmp_path: Path) -> None:
+    """A number of one has no plural."""
+    (tmp_path / "one").mkdir()
+    (tmp_path / "one" / "bees.txt").write_text("Honey bees dance.")
+    running = start("serve", str(tmp_path / "one"), "--port", "0")
+    assert ": 1 file, 1 passage, " in _shown(running)
 
 
 def test_an_unreadable_folder_is_bad_input(run: Run, tmp_path: Path) -> None:
