@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import httpcore
 import httpx
+import idna
 
 from .._flow import WireRequest
 from ..errors import ConfigurationError, RageError
@@ -19,7 +20,7 @@ def failure_of(error: BaseException, request: WireRequest, timeout: float) -> Ra
         failure: RageError = deadline_passed(request, timeout)
         failure.__cause__ = bare(error)
         return failure
-    if isinstance(error, httpx.UnsupportedProtocol | httpx.InvalidURL | httpx.LocalProtocolError):
+    if isinstance(error, httpx.UnsupportedProtocol | httpx.InvalidURL | httpx.LocalProtocolError | idna.IDNAError):
         # No cause is kept: the library's words quote the header that it refuses.
         return ConfigurationError(f"The request to {host_of(request.url)} cannot be written: {type(error).__name__}.")
     if isinstance(error, httpx.RemoteProtocolError):

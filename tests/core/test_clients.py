@@ -427,6 +427,23 @@ def test_your_own_client_when_it_is_closed_is_named(server: FaultServer) -> None
     asyncio.run(main())
 
 
+def test_a_host_that_your_own_client_cannot_read_is_named() -> None:
+    """A client with mounts decodes the host to choose one; not the IDNAError that this may end in."""
+    address: dict[str, Any] = {"base_url": "https://xn--n3h/v1", **OPTIONS}
+    own = httpx.Client(mounts={"all://example.com": httpx.HTTPTransport()})
+    with own, pytest.raises(ConfigurationError, match="https://xn--n3h cannot be written"):
+        VectorizeClient(http_client=own, **address).retrieve("What?")
+    mine = httpx.AsyncClient(mounts={"all://example.com": httpx.AsyncHTTPTransport()})
+    client = AsyncVectorizeClient(http_client=mine, **address)
+
+    async def main() -> None:
+        async with mine:
+            with pytest.raises(ConfigurationError, match="https://xn--n3h cannot be written"):
+                await client.retrieve("What?")
+
+    asyncio.run(main())
+
+
 def test_your_own_client_is_called_in_your_context(server: FaultServer) -> None:
     """What instruments it, such as OpenTelemetry, finds the caller's span."""
     seen: list[str] = []
