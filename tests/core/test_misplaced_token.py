@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
-import traceback
-from collections.abc import Callable
 from typing import Any
 
 import pytest
+from shown import shown_by
 
 from rage_retrievers import ConfigurationError, VectorizeClient, VectorizeSettings, scope
 from rage_retrievers.client import ClientOptions, QueryOptions
-from rage_retrievers.errors import RageError
 
 SHORT, LONG = "planted-0451", "eyJhbGciOiJIUzI1NiJ9.eyJwbGFudGVkIjoxfQ.c2lnbmF0dXJlLXBsYW50ZWQ"
 IDS: dict[str, Any] = {"organization": "org-1", "pipeline_id": "aip-1"}
 KEYS = {"api_key", "api_token"}
-
-
-def shown_by(act: Callable[[], object]) -> str:
-    """Everything that is printed of the error that this raises; empty where it raises none."""
-    try:
-        act()
-    except (RageError, TypeError) as error:
-        return f"{error!r} {vars(error)} " + "".join(traceback.format_exception(error))
-    return ""
 
 
 @pytest.fixture(params=[SHORT, LONG], ids=["short", "long"])

@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-import traceback
-from collections.abc import Callable
 from typing import Any
 
 import pytest
+from shown import shown_by
 
 from rage_retrievers.langchain import VectorizeRetriever
 from rage_retrievers.langchain._options import CallOptions, RetrieverOptions
 
 from .conftest import IDS, TOKEN
-
-
-def shown_by(act: Callable[[], object]) -> str:
-    """Everything that is printed of the error that this raises; empty where it raises none."""
-    try:
-        act()
-    except Exception as error:
-        return "".join(traceback.format_exception(error))
-    return ""
 
 
 @pytest.mark.parametrize("name", sorted(set(RetrieverOptions.__annotations__) - {"api_key", "api_token"}))

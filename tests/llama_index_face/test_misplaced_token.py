@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import traceback
-from collections.abc import Callable
 from typing import Any
 
 import pytest
+from shown import shown_by
 
 from rage_retrievers.llama_index import VectorizeQuery, VectorizeRetriever
 from rage_retrievers.llama_index.query import CALL_NAMES, NAMES
@@ -14,15 +13,6 @@ from rage_retrievers.llama_index.query import CALL_NAMES, NAMES
 from .conftest import TOKEN
 
 IDS: dict[str, Any] = {"organization": "org-1", "pipeline_id": "aip-1"}
-
-
-def shown_by(act: Callable[[], object]) -> str:
-    """Everything that is printed of the error that this raises; empty where it raises none."""
-    try:
-        act()
-    except Exception as error:
-        return "".join(traceback.format_exception(error))
-    return ""
 
 
 @pytest.mark.parametrize("name", sorted({*NAMES} - {"api_key"}))
