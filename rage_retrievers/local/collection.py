@@ -27,7 +27,7 @@ from rage_retrievers.local.progress import Listener, Progress, unheard
 from rage_retrievers.local.snapshot import Snapshot
 from rage_retrievers.local.sources import Entry, Loaded
 from rage_retrievers.local.store import CorruptStoreError, NewDocument, Store
-from rage_retrievers.local.text_index import CorruptIndexError, TextIndex, discard
+from rage_retrievers.local.text_index import CorruptIndexError, TextIndex, Writing, discard
 
 FORMAT = "3"
 _BATCH_PASSAGES = 512
@@ -111,8 +111,9 @@ class Collection:
             with exclusive(self._lock_path, wait=wait) as held:
                 if not held:
                     return Synced()
-                done = self._take(entries, progress)
-                self._catch_up(progress)
+                with self._text.writing() as writing:
+                    done = self._take(entries, writing, progress)
+                    self._catch_up(writing, progress)
         finally:
             self._mutex.release()
         self.snapshot()
@@ -169,25 +170,28 @@ class Collection:
         for old in self.home.glob("text-*"):
             discard(old)
         self._text = TextIndex(self.home / f"text-{secrets.token_hex(6)}")
-        last = self._text.write((), self._store.texts_after(0)) if self._store.newest() else 0
-        self._settle(last)
+        with self._text.writing() as writing:
+            if self._store.newest():
+                writing.add(self._store.texts_after(0))
+                writing.commit(())
+        self._settle(writing.last)
 
     def _settle(self, last: int) -> None:
         directory = self._text.directory
         self._store.settle(last, text=directory.name, manifest=TextIndex.manifest(directory), writing="")
 
-    def _catch_up(self, progress: Listener) -> None:
+    def _catch_up(self, writing: Writing, progress: Listener) -> None:
         gone, through = self._store.pending()
-        newest = self._store.newest()
-        if not gone and newest <= through:
+        if not gone and self._store.newest() <= through:
             return
         progress(Progress("index", 0, 1))
+        writing.add(self._store.texts_after(max(writing.last, through)))
         self._store.set(writing="yes")
-        last = self._text.write(gone, self._store.texts_after(through))
-        self._settle(max(last, through))
+        writing.commit(gone)
+        self._settle(max(writing.last, through))
         progress(Progress("index", 1, 1))
 
-    def _take(self, entries: Sequence[Entry], progress: Listener) -> Synced:
+    def _take(self, entries: Sequence[Entry], writing: Writing, progress: Listener) -> Synced:
         known = self._store.stamps()
         offered = {entry.key for entry in entries}
         removed = [key for key in known if key not in offered]
@@ -195,7 +199,12 @@ class Collection:
             self._store.remove(removed)
         wanted = [entry for entry in entries if known.get(entry.key) != entry.stamp]
         passages = 0
-        batch = _Batch(self._store, self.embedding, self._cut)
+        _, through = self._store.pending()
+
+        def stored() -> None:
+            writing.add(self._store.texts_after(max(writing.last, through)))
+
+        batch = _Batch(self._store, self.embedding, self._cut, stored)
         with Ahead(wanted) as ahead:
             for done, entry in enumerate(wanted, 1):
                 if batch.passages >= _WORTH_A_WAIT and not ahead.has(entry):
@@ -231,10 +240,12 @@ class Collection:
 class _Batch:
     """Documents read and waiting to be embedded and stored together."""
 
-    def __init__(self, store: Store, embedding: Embedding, cut: Chunking) -> None:
+    def __init__(self, store: Store, embedding: Embedding, cut: Chunking, stored: Callable[[], None]) -> None:
+        """`stored` is called whenever some have been."""
         self._store = store
         self._embedding = embedding
         self._cut = cut
+        self._stored = stored
         self._read: list[tuple[Entry, Loaded, list[str]]] = []
         self._unreadable: list[tuple[str, str, str]] = []
         self.passages = 0
@@ -259,6 +270,7 @@ class _Batch:
             return
         vectors = self._embedding.passages([text for _, _, texts in self._read for text in texts])
         self._store.replace(self._documents(vectors), self._unreadable)
+        self._stored()
         self._read, self._unreadable, self.passages = [], [], 0
 
     def _documents(self, vectors: NDArray[np.float32]) -> Iterable[NewDocument]:

@@ -12,6 +12,7 @@ import shutil
 import zlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,7 @@ from rage_retrievers.local import analysis
 from rage_retrievers.local.embedding import Vectors
 
 if TYPE_CHECKING:
-    from tantivy import Index, Query, Searcher
+    from tantivy import Index, IndexWriter, Query, Searcher
 
 Numbers = NDArray[np.int64]
 FIELDS = ("text", "title", "source")
@@ -53,7 +54,7 @@ class TextQuery:
 
 
 class TextIndex:
-    """One tantivy index on disk: a writer's methods (`add`, `remove`, `commit`) and `view` for readers."""
+    """One tantivy index on disk: `writing` for one writer, `view` for readers."""
 
     def __init__(self, directory: Path) -> None:
         from tantivy import Index
@@ -67,24 +68,14 @@ class TextIndex:
             raise CorruptIndexError(str(error)) from error
         self._index.register_tokenizer(analysis.ANALYZER, analysis.analyzer())
 
-    def write(self, gone: Iterable[int], new: Iterable[tuple[int, str, str, str, str]]) -> int:
-        """Remove and add passages, commit, and give the number of the last one added (0 when none was)."""
-        from tantivy import Document
-
-        writer = self._index.writer(_HEAP_BYTES, 1)
-        last = 0
-        for n in gone:
-            writer.delete_documents_by_term("n", n)
-        for n, text, title, source, metadata in new:
-            document = Document(text=text, title=title, source=source)
-            document.add_integer("n", n)
-            document.add_json("metadata", metadata)
-            writer.add_document(document)
-            last = n
-        writer.commit()
-        writer.wait_merging_threads()
-        self._index.reload()
-        return last
+    @contextmanager
+    def writing(self) -> Iterator[Writing]:
+        """Passages to add and remove, by one writer at a time; what is not committed at the end never was."""
+        writing = Writing(self._index)
+        try:
+            yield writing
+        finally:
+            writing.end()
 
     def view(self) -> TextView:
         """The index as it is now; later writes do not change it."""
@@ -107,6 +98,45 @@ class TextIndex:
             path = directory / name
             if not path.is_file() or _signature(path) != signature:
                 raise CorruptIndexError(f"{name} is not what was written")
+
+
+class Writing:
+    """Passages on their way into the index: taken in by a thread of tantivy's as they come, seen after `commit`."""
+
+    def __init__(self, index: Index) -> None:
+        self._index = index
+        self._writer: IndexWriter | None = None
+        self.last = 0
+        """The number of the passage added last, 0 when none was."""
+
+    def add(self, new: Iterable[tuple[int, str, str, str, str]]) -> None:
+        """Add passages: number, text, title, source, metadata as JSON."""
+        from tantivy import Document
+
+        for n, text, title, source, metadata in new:
+            document = Document(text=text, title=title, source=source)
+            document.add_integer("n", n)
+            document.add_json("metadata", metadata)
+            self._begun().add_document(document)
+            self.last = n
+
+    def commit(self, gone: Iterable[int]) -> None:
+        """Remove the passages that are gone, and make all of it seen."""
+        for n in gone:
+            self._begun().delete_documents_by_term("n", n)
+        self._begun().commit()
+        self._begun().wait_merging_threads()
+        self.end()
+        self._index.reload()
+
+    def end(self) -> None:
+        """Leave the index to the next writer, without what was not committed."""
+        self._writer = None
+
+    def _begun(self) -> IndexWriter:
+        if self._writer is None:
+            self._writer = self._index.writer(_HEAP_BYTES, 1)
+        return self._writer
 
 
 class TextView:
@@ -211,7 +241,9 @@ def discard(directory: Path) -> None:
 
 
 def _files(directory: Path) -> list[Path]:
-    return [path for path in sorted(directory.iterdir()) if path.is_file() and path.suffix != ".lock"]
+    # Tantivy's list of its files grows before a commit, and serves only to remove those that are no longer used.
+    left_out = (".managed.json", ".tantivy-meta.lock", ".tantivy-writer.lock")
+    return [path for path in sorted(directory.iterdir()) if path.is_file() and path.name not in left_out]
 
 
 def _signature(path: Path) -> list[int]:

@@ -6,12 +6,14 @@ import json
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from rage_retrievers.local import LocalService, Progress
+from rage_retrievers.local.text_index import TextIndex
 
 from .conftest import Asker
 
@@ -31,17 +33,15 @@ def told(step):
     if moment == f"{step.stage} {step.done}":
         die()
 
-write = text_index.TextIndex.write
-def written(self, gone, new):
-    new = list(new)
-    if new and moment == "before the text index is written":
+commit = text_index.Writing.commit
+def committed(self, gone):
+    if moment == "before the text index is written":
         die()
-    last = write(self, gone, new)
-    if new and moment == "after the text index is written":
+    commit(self, gone)
+    if moment == "after the text index is written":
         die()
-    return last
 
-text_index.TextIndex.write = written
+text_index.Writing.commit = committed
 with LocalService.open(folder, cache_dir=cache, progress=told) as service:
     print(service.stats.files, service.stats.chunks)
 """
@@ -90,6 +90,42 @@ def test_a_killed_indexing_is_taken_up_again(
     assert sources(service) == [f"{number:02}.txt" for number in range(FILES)]
     assert Asker(service).sources("number7", num_results=9, advanced={"mode": "text"}) == ["07.txt"]
     assert len(Asker(service)("number7", num_results=999)["documents"]) == FILES
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
+def test_what_a_killed_indexing_began_costs_no_index(many: Path, tmp_path: Path, open_service: Any) -> None:
+    """The text index is as it was at its last commit, and goes on from there."""
+    open_service(many).close()
+    for number in range(9):
+        (many / f"{number:02}.txt").write_text(f"common words, now with zebra{number}")
+    killed = index(many, tmp_path / "cache", "read 7")
+    killed.communicate()
+    assert killed.returncode == -9
+    (begun,) = _store(tmp_path).parent.glob("text-*/.managed.json")
+    begun.write_text(json.dumps([*json.loads(begun.read_text()), "0123456789abcdef0123456789abcdef.term"]))
+    service: LocalService = open_service(many)
+    assert not service.stats.rebuilt
+    assert sources(service) == [f"{number:02}.txt" for number in range(FILES)]
+    for number in range(9):
+        assert Asker(service).sources(f"zebra{number}", advanced={"mode": "text"}) == [f"{number:02}.txt"]
+        assert Asker(service).sources(f"number{number}", advanced={"mode": "text"}) == []
+
+
+def test_an_indexing_that_fails_leaves_the_index_to_the_next(many: Path, tmp_path: Path, open_service: Any) -> None:
+    """What had gone to the text index by then is not there, and nobody is locked out of it."""
+    service: LocalService = open_service(many)
+    (directory,) = _store(tmp_path).parent.glob("text-*")
+    text = TextIndex(directory)
+
+    def broken() -> Iterator[tuple[int, str, str, str, str]]:
+        yield 99, "common words that nobody stored", "", "x", "{}"
+        raise ZeroDivisionError
+
+    with text.writing() as writing, pytest.raises(ZeroDivisionError):
+        writing.add(broken())
+    assert text.view().count == FILES
+    (many / "new.txt").write_text("common words and zebras")
+    assert Asker(service).sources("zebras", advanced={"mode": "text"}) == ["new.txt"]
 
 
 def test_two_processes_index_one_folder(many: Path, tmp_path: Path, open_service: Any) -> None:
