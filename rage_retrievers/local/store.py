@@ -81,10 +81,12 @@ class Store:
         self._path = path
         try:
             self._db = sqlite3.connect(path, check_same_thread=False, timeout=30, isolation_level=None)
+            # Read whole at each start, in few pieces; holds for a new file only.
+            self._db.execute("PRAGMA page_size=16384")
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=NORMAL")
             # Pages: what is written in several batches reaches the disk once (40 MB), with the same safety.
-            self._db.execute("PRAGMA wal_autocheckpoint=10000")
+            self._db.execute("PRAGMA wal_autocheckpoint=2500")
             self._db.executescript(_SCHEMA)
             self._inode = os.stat(path).st_ino
         except sqlite3.DatabaseError as error:
