@@ -26,7 +26,7 @@ MAX_MEMORY_BYTES = 1024 * 1024 * 1024
 GRACE_SECONDS = 2.0
 _APART = (".html", ".htm", ".pdf", ".docx")
 # What the parsers would load beside themselves and no reading of text needs: half as long as all the rest.
-_UNNEEDED = ("soupsieve", "PIL")
+_UNNEEDED = ("soupsieve", "PIL", "fontTools")
 # To begin another reader takes about as long as most documents: one at work is waited for that long.
 _PATIENCE_SECONDS = 0.5
 _IDLE_SECONDS = 20.0
