@@ -97,7 +97,7 @@ class _Open:
     owned: bool
     asked: dict[str, Any]
     """Attributes that are set at the end, together with the others: each time costs as much as five attributes."""
-    attempts: dict[int, Span] = field(default_factory=dict)
+    attempts: dict[int, Span]
 
 
 @dataclass(slots=True)
@@ -144,30 +144,29 @@ class Tracing:
             return
         name, attributes = self._place(event.operation, event.target)
         span = around if around is not None else self._tracer.start_span(name, context, SpanKind.CLIENT, attributes)
-        asked: dict[str, Any] = {}
-        if span.is_recording():
-            if around is not None:
-                # What a framework calls the operation is its own affair; what it cannot know is added to its span.
-                asked = {name: attributes[name] for name in attributes if name != OPERATION}
-            self._asked(event, asked)
-        self._keep(event.call_id, _Open(span, set_span_in_context(span, context), around is None, asked))
+        asked = self._asked(event) if span.is_recording() else {}
+        if asked and around is not None:
+            # What a framework calls the operation is its own affair; what it cannot know is added to its span.
+            asked |= {name: attributes[name] for name in attributes if name != OPERATION}
+        if len(self._open) >= _MOST_OPEN:
+            self._abandon_oldest()
+        self._open[event.call_id] = _Open(span, set_span_in_context(span, context), around is None, asked, {})
 
-    def _asked(self, event: CallStarted, asked: dict[str, Any]) -> None:
-        asked[CORRELATION] = correlation_id.get() or event.call_id
-        query = event.query
-        if query is not None:
-            asked[TOP_K] = query.num_results
-            asked[RERANK] = query.rerank
-            if self.question:
-                asked[QUESTION] = self.redactor.text(query.question)
+    def _asked(self, event: CallStarted) -> dict[str, Any]:
+        correlation, query = correlation_id.get() or event.call_id, event.query
+        if query is None:
+            return {CORRELATION: correlation}
+        asked = {CORRELATION: correlation, TOP_K: query.num_results, RERANK: query.rerank}
+        if self.question:
+            asked[QUESTION] = self.redactor.text(query.question)
+        return asked
 
-    def _keep(self, call_id: str, call: _Open) -> None:
-        if len(self._open) >= _MOST_OPEN:  # calls abandoned without an end must not pile up
-            oldest = self._open.pop(next(iter(self._open)))
-            oldest.span.set_attributes(oldest.asked)
-            if oldest.owned:
-                oldest.span.end()
-        self._open[call_id] = call
+    def _abandon_oldest(self) -> None:
+        """Calls abandoned without an end must not pile up."""
+        oldest = self._open.pop(next(iter(self._open)))
+        oldest.span.set_attributes(oldest.asked)
+        if oldest.owned:
+            oldest.span.end()
 
     def _place(self, operation: str, target: Target) -> tuple[str, dict[str, Any]]:
         """The name of a call's span and what a sampler may know of it; worked out once, redacted."""
@@ -226,20 +225,20 @@ class Tracing:
         for attempt in call.attempts.values():  # cancelled, or the loser of a hedge
             attempt.set_attribute(ERROR_TYPE, "cancelled")
             attempt.end()
-        if call.span.is_recording():
-            self._ending(event.attempts, event.retrieval, call.asked)
-            call.span.set_attributes(call.asked)
+        span, found = call.span, call.asked
+        if span.is_recording():
+            found[ATTEMPTS] = event.attempts
+            if event.retrieval is not None:
+                self._found(event.retrieval, found)
+            span.set_attributes(found)
             if call.owned and event.error is not None:
-                self._fail(call.span, event.error)
+                self._fail(span, event.error)
         if call.owned:
-            call.span.end()
+            span.end()
 
-    def _ending(self, attempts: int, retrieval: Retrieval | None, found: dict[str, Any]) -> None:
-        found[ATTEMPTS] = attempts
-        if retrieval is None:
-            return
+    def _found(self, retrieval: Retrieval, found: dict[str, Any]) -> None:
         found[DOCUMENT_COUNT] = len(retrieval.documents)
-        stale, degraded = retrieval.facts.stale, retrieval.facts.degraded
+        _, _, _, stale, degraded = retrieval.facts
         if stale:
             found[STALE] = True
         if degraded is not None:
@@ -298,11 +297,10 @@ def trace_headers(span: Span) -> Headers:
 
     Written here, because the API's propagator takes three times as long for the same two headers.
     """
-    context = span.get_span_context()
-    if not context.is_valid:
+    trace_id, span_id, _, flags, state, is_valid = span.get_span_context()
+    if not is_valid:
         return ()
-    parent = ("traceparent", _TRACE_PARENT % (context.trace_id, context.span_id, context.trace_flags))
-    state = context.trace_state
+    parent = ("traceparent", _TRACE_PARENT % (trace_id, span_id, flags))
     return (parent, ("tracestate", state.to_header())) if state else (parent,)
 
 
@@ -311,7 +309,7 @@ def _retrieval_around(context: Context) -> Span | None:
     given = framework_span.get()
     if given is not None and isinstance(given, Span):
         return given
-    current = get_current_span(context)
+    current = get_current_span(context) if context else INVALID_SPAN
     return current if current is not INVALID_SPAN and _is_retrieval(current) else None
 
 
