@@ -29,6 +29,8 @@ BACKGROUND_WEIGHT = 0.4
 _HITS_PER_NAME = 8
 # As many hits of the words are looked at before any vector is: the more there are, the less is left for the others.
 _REACH = 400
+# Of fewer passages it takes less to pass over all vectors.
+_MANY = 20_000
 # The best of a longer list than this are seldom told apart from the rest without looking at every vector.
 _FEW = 32
 # What rounding may take from a sum of two scores.
@@ -159,7 +161,7 @@ class _Search:
         bound = self._text.bound(query)
         weight = self._text_weight * self._ask.text_boost
         few = wanted <= _FEW
-        hits = self._matching(query, pool, _REACH if few else 0)
+        hits = self._matching(query, pool, _REACH if few and self._snapshot.count >= _MANY else 0)
         fused = self._fuse(weight, _over(hits.scores, bound), hits.numbers)
         least = self._least_cosine(weight, fused, min(hits.elsewhere / bound, 1) if bound else 0, wanted)
         others, cosines = self._by_vector(pool, least if few else -math.inf)

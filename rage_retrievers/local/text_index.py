@@ -33,6 +33,8 @@ _HEAP_BYTES = 64_000_000
 _SATURATION = 2.2
 # A set query walks through the numbers of all passages; up to here one query per number takes less (2 µs each).
 _ONE_BY_ONE = 1_500
+# A search for pairs holds a list open for each pair and name.
+_PAIRS_TIMES_NAMES = 2_000
 
 
 class CorruptIndexError(Exception):
@@ -164,13 +166,19 @@ class TextView:
         """How many of the pairs of neighbouring terms each passage in `within` holds, as (numbers, counts)."""
         from tantivy import Occur, Query
 
-        # One search per pair: a union of phrases would look for each of them in every passage of the collection.
-        named = self._named(within)
-        held: dict[int, int] = dict.fromkeys(within, 0)
-        for pair in pairs:
-            phrase = Query.const_score_query(Query.phrase_query(self._schema, "text", list(pair), 1), 0.0)
-            for n in self._collect(Query.boolean_query([(Occur.Must, phrase), (Occur.Must, named)]), len(within))[0]:
-                held[int(n)] += 1
+        named = (Occur.Must, self._named(within))
+        held: dict[int, float] = dict.fromkeys(within, 0)
+        at_once = max(_PAIRS_TIMES_NAMES // max(len(within), 1), 1)
+        for start in range(0, len(pairs), at_once):
+            parts = []
+            for pair in pairs[start : start + at_once]:
+                # The names in each part: a union of phrases would look for each of them in the whole collection.
+                phrase = Query.phrase_query(self._schema, "text", list(pair), 1)
+                both = Query.boolean_query([(Occur.Must, phrase), named])
+                parts.append((Occur.Should, Query.const_score_query(both, 1.0)))
+            numbers, counts = self._collect(Query.boolean_query(parts), len(within))
+            for n, count in zip(numbers.tolist(), counts.tolist(), strict=True):
+                held[n] += count
         return np.asarray(list(held), dtype=np.int64), np.asarray(list(held.values()), dtype=np.float32)
 
     def bound(self, query: TextQuery) -> float:

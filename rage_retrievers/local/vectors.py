@@ -97,9 +97,10 @@ class VectorRows:
         """The cosine of `question` with each of the rows named."""
         scores = np.empty(len(rows), dtype=np.float32)
         blocks, places = np.divmod(rows, BLOCK_ROWS)
-        for block in np.unique(blocks):
-            here = blocks == block
-            scores[here] = np.vecdot(self._blocks[block][places[here]], question)
+        for block, held in enumerate(self._blocks):
+            here = np.flatnonzero(blocks == block)
+            if len(here):
+                scores[here] = np.vecdot(held[places[here]], question)
         return scores
 
     def _possible(self, question: Vectors, count: int, least: float, among: NDArray[np.bool_] | None) -> _Rows | None:
@@ -110,8 +111,7 @@ class VectorRows:
         if least <= 0 or count < _SKETCHED or len(question) < 2 * DIRECTIONS:
             return None
         sketch = self._sketched(count)
-        known = len(sketch.heads)
-        rows = np.concatenate([sketch.may_reach(question, least), np.arange(known, count)])
+        rows = np.concatenate([sketch.may_reach(question, least), np.arange(sketch.count, count)])
         rows = rows[rows < count]
         rows = rows if among is None else rows[among[rows]]
         return rows if len(rows) <= few else None
@@ -120,9 +120,8 @@ class VectorRows:
         """A sketch of nearly the first `count` rows, or of more."""
         with self._sketching:
             sketch = self._sketch or Sketch.of(self._sample(count))
-            if count - len(sketch.heads) > _UNSKETCHED:
-                whole = Sketch.whole(count)
-                sketch = sketch.extended(self._parts(len(sketch.heads), whole), whole)
+            if count - sketch.count > _UNSKETCHED:
+                sketch = sketch.extended(self._parts(sketch.count, Sketch.whole(count)))
             self._sketch = sketch
             return sketch
 

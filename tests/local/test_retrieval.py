@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from rage_retrievers.local import LOCAL_ORGANIZATION, LOCAL_PIPELINE, LocalService, ranking
+from rage_retrievers.local import LOCAL_ORGANIZATION, LOCAL_PIPELINE, LocalService, analysis, ranking, text_index
 from rage_retrievers.local.text_index import TextView
 
 from .conftest import Asker
@@ -283,3 +284,19 @@ def test_hybrid_finds_what_is_near_beyond_the_passages_whose_words_match_best(
     for count in (5, 100):
         found = ask.sources("stone", num_results=count, rerank=False, advanced={"mode": "hybrid"})
         assert set(found[:3]) == {"near-0.txt", "near-1.txt", "near-2.txt"}
+
+
+@pytest.mark.parametrize("searches", [1, 4])
+def test_every_pair_of_words_that_a_passage_holds_is_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, searches: int
+) -> None:
+    """In a passage named, in order, also where so many pairs and names are given that they take several searches."""
+    monkeypatch.setattr(text_index, "_PAIRS_TIMES_NAMES", 30 // searches)
+    words = ["amber", "basalt", "cedar", "delta", "ember", "fjord", "garnet", "harbor", "island", "juniper", "lagoon"]
+    index = text_index.TextIndex(tmp_path / "text")
+    with index.writing() as writing:
+        writing.add((n, " ".join(words[: n + 1]), "", "", "{}") for n in range(11))
+        writing.commit(())
+    given = [(analysis.terms(one)[0], analysis.terms(two)[0]) for one, two in pairwise(words)]
+    numbers, counts = index.view().pairs(given, [0, 1, 10])
+    assert dict(zip(numbers.tolist(), counts.tolist(), strict=True)) == {0: 0.0, 1: 1.0, 10: 10.0}
