@@ -100,6 +100,8 @@ class RetrieverOptions(TypedDict, total=False):
 
 
 CALL_NAMES = frozenset(CallOptions.__annotations__)
+RUN_NAMES = frozenset({"run_id", "verbose"})
+"""LangChain's own keywords of a run."""
 
 
 def check_call(options: Mapping[str, Any]) -> None:
@@ -110,9 +112,9 @@ def check_call(options: Mapping[str, Any]) -> None:
 
 def without_run(options: Mapping[str, Any]) -> Mapping[str, Any]:
     """What is left when LangChain's own two keywords are taken away."""
-    if "run_id" in options or "verbose" in options:
-        return {name: value for name, value in options.items() if name not in ("run_id", "verbose")}
-    return options
+    if RUN_NAMES.isdisjoint(options):
+        return options
+    return {name: value for name, value in options.items() if name not in RUN_NAMES}
 
 
 def as_context(value: Any) -> Any:

@@ -1,14 +1,25 @@
-"""What belongs to a LangChain run: its id ties our records to it, and its span, where it is traced, is not doubled."""
+"""What belongs to a LangChain run: who hears of it, its id, which ties our records to it, and its span, not doubled."""
 
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
+from langchain_core.callbacks.manager import CallbackManager
+from langchain_core.runnables.config import RunnableConfig, ensure_config
+
 from ..observability.correlation import within_run
 
 if TYPE_CHECKING:
     from langchain_core.callbacks import BaseRunManager
+
+
+def is_heard(config: RunnableConfig | None) -> bool:
+    """Whether anybody would hear of a run with this config: a callback, given or inherited, a tracer, a debug print.
+
+    LangChain itself is asked, at each call, so that whoever comes to listen hears of the next run.
+    """
+    return bool(CallbackManager.configure(ensure_config(config).get("callbacks")).handlers)
 
 
 def within(run: BaseRunManager) -> AbstractContextManager[None]:

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
+from langchain_core.callbacks.manager import AsyncCallbackManagerForRetrieverRun, CallbackManagerForRetrieverRun
 from langchain_core.documents import Document
 from langchain_core.retrievers import BaseRetriever, LangSmithRetrieverParams
 from langchain_core.runnables import RunnableConfig
@@ -19,12 +20,11 @@ from ..filters import Filter
 from ..models import AdvancedQuery, Query, Retrieval
 from ..scope import Scope, current_scope, effective
 from ._documents import to_documents
-from ._options import CallOptions, RetrieverOptions, as_context, check_call, without_run
-from ._runs import within
+from ._options import RUN_NAMES, CallOptions, RetrieverOptions, as_context, check_call, without_run
+from ._runs import is_heard, within
 from ._runtime import running_in, runtime_scope
 
 if TYPE_CHECKING:
-    from langchain_core.callbacks import AsyncCallbackManagerForRetrieverRun, CallbackManagerForRetrieverRun
     from langchain_core.tools import StructuredTool
 
     from .tool import ToolOptions
@@ -146,7 +146,10 @@ class VectorizeRetriever(Closing, AsyncClosing, BaseRetriever):
         if options:
             check_call(without_run(options))
         with running_in(config):
-            return super().invoke(input, config, **options)
+            if self._needs_run(config, options):
+                return super().invoke(input, config, **options)
+            unheard = CallbackManagerForRetrieverRun.get_noop_manager()
+            return self._get_relevant_documents(input, run_manager=unheard, **options)
 
     @override
     async def ainvoke(  # type: ignore[override]  # as in invoke
@@ -156,7 +159,10 @@ class VectorizeRetriever(Closing, AsyncClosing, BaseRetriever):
         if options:
             check_call(without_run(options))
         with running_in(config):
-            return await super().ainvoke(input, config, **options)
+            if self._needs_run(config, options):
+                return await super().ainvoke(input, config, **options)
+            unheard = AsyncCallbackManagerForRetrieverRun.get_noop_manager()
+            return await self._aget_relevant_documents(input, run_manager=unheard, **options)
 
     @override
     def batch(  # type: ignore[override]  # as in invoke
@@ -258,6 +264,13 @@ class VectorizeRetriever(Closing, AsyncClosing, BaseRetriever):
         link = self._linked()
         with within(run_manager):
             return to_documents(await link.asyncio.retrieve(query, **self._asked(link, options)))
+
+    def _needs_run(self, config: RunnableConfig | None, options: Mapping[str, Any]) -> bool:
+        """Whether LangChain's own run is needed; it takes longer than all that is done here around a request.
+
+        A run's own keywords mean that somebody knows of it, and a subclass may hand it on.
+        """
+        return type(self) is not VectorizeRetriever or not RUN_NAMES.isdisjoint(options) or is_heard(config)
 
     def _asked(self, link: Link, options: dict[str, Any]) -> Any:
         """What one call asks: constructor < scope < call, with the scope's locks."""
