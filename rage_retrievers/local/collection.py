@@ -111,6 +111,7 @@ class Collection:
             with exclusive(self._lock_path, wait=wait) as held:
                 if not held:
                     return Synced()
+                self._renew()
                 with self._text.writing() as writing:
                     done = self._take(entries, writing, progress)
                     self._catch_up(writing, progress)
@@ -142,6 +143,14 @@ class Collection:
             self._refresh(anew=True)
         finally:
             self._store.check()
+
+    def _renew(self) -> None:
+        """Write into nothing that another process has replaced; called with the lock held, so it stays."""
+        if self._store.moved():
+            self._store.close()
+            self._open()
+        elif self._store.get("text") != self._text.directory.name:
+            self._refresh()
 
     def _check_format(self) -> None:
         made_by = f"{FORMAT}/{self.embedding.identity}/{self._cut.size}/{self._cut.overlap}"

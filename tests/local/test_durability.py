@@ -150,6 +150,26 @@ def test_two_services_in_one_process_see_each_others_changes(many: Path, open_se
     assert len(sources(second)) == FILES + 1
 
 
+@pytest.mark.parametrize("replaced", ["text index", "store"])
+def test_a_change_goes_into_what_another_service_has_replaced(
+    many: Path, tmp_path: Path, open_service: Any, replaced: str
+) -> None:
+    """Whoever opened the index before it was made again writes into the new one, and fails nobody."""
+    first: LocalService = open_service(many)
+    if replaced == "store":
+        second: LocalService = open_service(many)
+        second._operations.own.feed.collection.rebuild("for this test")  # type: ignore[union-attr]
+    else:
+        with sqlite3.connect(_store(tmp_path)) as db:
+            db.execute("INSERT OR REPLACE INTO meta VALUES ('writing', 'yes')")
+        db.close()
+        second = open_service(many)
+    (many / "new.txt").write_text("common words and zebras")
+    for service in (first, second):
+        assert Asker(service).sources("zebras", advanced={"mode": "text"}) == ["new.txt"]
+        assert len(sources(service)) == FILES + 1
+
+
 def _store(tmp_path: Path) -> Path:
     (found,) = (tmp_path / "cache").glob("many-*/index-*/store.sqlite")
     return found
