@@ -49,6 +49,7 @@ class LocalService:
         self.has_api_key = has_api_key
         """Whether only one token is accepted."""
         self._operations = operations
+        self._closed = False
 
     @classmethod
     def open(
@@ -120,6 +121,8 @@ class LocalService:
     def handle(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> LocalResponse:
         """Answer one request; never raises for what a request may hold. `path` may carry a query string."""
         try:
+            if self._closed:  # its store would be taken for a corrupt one, and made again
+                raise RefusedError(503, "Service unavailable", "the service is closed")
             return self._operations.answer(Call.read(method, path, headers, body))
         except RefusedError as refused:
             return refused.response()
@@ -129,6 +132,7 @@ class LocalService:
 
     def close(self) -> None:
         """Wait for work under way and free the files; a closed service answers no more."""
+        self._closed = True
         self._operations.close()
 
     def __enter__(self) -> LocalService:

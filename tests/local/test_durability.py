@@ -254,3 +254,14 @@ def test_an_account_that_cannot_be_read_is_moved_aside(many: Path, tmp_path: Pat
     at = f"/v1/org/{again.organization}/pipelines"
     assert json.loads(again.handle("GET", at, {"authorization": "t"}, b"").body)["data"]
     assert len(list(path.parent.glob("account-unreadable-*"))) == 1
+
+
+def test_a_closed_service_answers_no_more(many: Path, tmp_path: Path) -> None:
+    """Nor does it take its closed store for a corrupt one and make the index again."""
+    service = LocalService.open(many, cache_dir=tmp_path / "cache")
+    service.close()
+    store = _store(tmp_path).stat()
+    path = f"/v1/org/{service.organization}/pipelines/{service.pipeline_id}/retrieval"
+    asked = json.dumps({"question": "leave", "numResults": 1}).encode()
+    assert service.handle("POST", path, {"authorization": "Bearer t"}, asked).status == 503
+    assert (_store(tmp_path).stat().st_ino, _store(tmp_path).stat().st_mtime_ns) == (store.st_ino, store.st_mtime_ns)
