@@ -89,12 +89,14 @@ class Collection:
         return self._store.unreadable()
 
     def snapshot(self) -> Snapshot:
-        """The collection as it is now, whichever process wrote it last."""
+        """The collection as it is now, whichever process wrote it last.
+
+        One that another process is making again is opened when that is done; until then it is as it was.
+        """
         if self._store.moved():
-            with self._mutex:
-                if self._store.moved():
-                    self._store.close()
-                    self._open()
+            with self._mutex, exclusive(self._lock_path, wait=False) as held:
+                if held:
+                    self._renew()
         generation = self._store.get("generation", "0")
         if generation != self._generation:
             with self._mutex:
@@ -122,10 +124,12 @@ class Collection:
         return Synced(done.added, done.changed, done.removed, done.passages, seconds)
 
     def rebuild(self, reason: str) -> None:
-        """Throw everything away; the next `sync` makes it again."""
+        """Throw everything away, unless another process has done so; the next `sync` makes it again."""
         with self._mutex, exclusive(self._lock_path, wait=True):
+            moved = self._store.moved()
             self._store.close()
-            self._wipe(reason)
+            if not moved:
+                self._wipe(reason)
             self._open()
 
     def _open(self) -> None:

@@ -15,7 +15,7 @@ from rage_retrievers.local.embedding import Embedding
 from rage_retrievers.local.progress import Listener, unheard
 from rage_retrievers.local.snapshot import Snapshot
 from rage_retrievers.local.sources import Scan, Source
-from rage_retrievers.local.store import CorruptStoreError
+from rage_retrievers.local.store import ClosedStoreError, CorruptStoreError
 
 T = TypeVar("T")
 _KEPT_RUNS = 500
@@ -78,6 +78,8 @@ class Feed:
         """Ask the collection as it is now; one found corrupt is made again first and never answers."""
         try:
             return ask(self.collection.snapshot())
+        except ClosedStoreError:  # another process has replaced it under this request, or it is closed for good
+            return ask(self.collection.snapshot())
         except CorruptStoreError as error:
             self.collection.rebuild(str(error))
             self.sync()
@@ -93,7 +95,7 @@ class Feed:
 
     def _look(self, progress: Listener, seen: Scan | None, *, wait: bool) -> Synced:
         started = self._clock()
-        scan = seen or self._source.scan()
+        scan = self._source.scan() if seen is None else seen
         took = self._clock() - started
         self._refused = scan.refused
         try:

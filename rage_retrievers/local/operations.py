@@ -69,13 +69,12 @@ class Operations:
             home.mkdir(parents=True, exist_ok=True)
             if folder is not None:
                 self.own = FolderPipeline(pipeline_id, new_feed(home, folder))
+                self.opened = self.own.feed.sync(progress, seen)
         except OSError as error:
             raise ConfigurationError(
                 f"the cache directory {str(home)!r} cannot be written ({error.strerror}): set RAGE_CACHE_DIR to one"
                 " that can"
             ) from error
-        if self.own is not None:
-            self.opened = self.own.feed.sync(progress, seen)
         self._pipelines = Pipelines(
             home, organization, self._account, self.own, new_feed=new_feed, background=self._background
         )

@@ -52,6 +52,7 @@ class Snapshot:
             previous = cls.empty(store, text)
             alive = previous.alive
         vectors = previous.vectors
+        vectors.keep(previous.count)
         numbers, documents = [previous.numbers], [previous.documents]
         last = int(previous.numbers[-1]) if previous.count else 0
         for some, owners, rows in store.vectors_after(last):

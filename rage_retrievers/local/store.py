@@ -9,6 +9,7 @@ crash it is there whole or not at all.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import sqlite3
@@ -42,8 +43,18 @@ CREATE TABLE IF NOT EXISTS gone (n INTEGER PRIMARY KEY);
 """
 
 
+_PASSING = (
+    sqlite3.SQLITE_BUSY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_FULL, sqlite3.SQLITE_INTERRUPT, sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_PERM, sqlite3.SQLITE_READONLY,
+)  # fmt: skip
+
+
 class CorruptStoreError(Exception):
     """What is stored contradicts itself or cannot be read; it must be made again."""
+
+
+class ClosedStoreError(Exception):
+    """The store is closed: for good, or because another process has put a new one in its place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +101,7 @@ class Store:
             self._db.executescript(_SCHEMA)
             self._inode = os.stat(path).st_ino
         except sqlite3.DatabaseError as error:
-            raise CorruptStoreError(str(error)) from error
+            raise _failure(error) from error
         self._problem = aside(lambda: _problem_of(path))
 
     def check(self) -> None:
@@ -273,7 +284,15 @@ class Store:
             try:
                 return self._db.execute(query, values).fetchall()
             except sqlite3.DatabaseError as error:
-                raise CorruptStoreError(str(error)) from error
+                raise _failure(error) from error
+
+
+def _failure(error: sqlite3.DatabaseError) -> Exception:
+    """Damage, or what passes and is no reason to make everything anew: a full disk, a lock, a read-only file."""
+    if isinstance(error, sqlite3.ProgrammingError):
+        return ClosedStoreError(str(error))
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT)  # without one: text that is none
+    return OSError(errno.EIO, str(error)) if code & 0xFF in _PASSING else CorruptStoreError(str(error))
 
 
 def _runs(firsts: Sequence[int], totals: Sequence[int]) -> Numbers:
@@ -293,13 +312,26 @@ def _problem_of(path: Path) -> str:
 
 
 class _Transaction:
-    """BEGIN IMMEDIATE … COMMIT, or ROLLBACK when the block raises."""
+    """BEGIN IMMEDIATE … COMMIT, or ROLLBACK when the block or the COMMIT fails. Raises what `_failure` makes of it."""
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
 
     def __enter__(self) -> None:
-        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+        except sqlite3.DatabaseError as failed:
+            raise _failure(failed) from failed
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._db.execute("COMMIT" if kind is None else "ROLLBACK")
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        try:
+            if error is None:
+                self._db.execute("COMMIT")
+        except sqlite3.DatabaseError as failed:
+            error = failed
+        if error is None:
+            return
+        if self._db.in_transaction:  # SQLite itself ends it where the disk is full
+            self._db.execute("ROLLBACK")
+        if isinstance(error, sqlite3.DatabaseError):
+            raise _failure(error) from error

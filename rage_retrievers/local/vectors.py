@@ -46,6 +46,10 @@ class VectorRows:
         self._sketch: Sketch | None = None
         self._sketching = threading.Lock()
 
+    def keep(self, count: int) -> None:
+        """Forget the rows after the first `count`: what was added for a snapshot that was never made."""
+        self.count = count
+
     def append(self, rows: Vectors) -> None:
         """Add rows after those present; all rows have one width."""
         while len(rows):

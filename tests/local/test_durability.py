@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import sqlite3
 import subprocess
@@ -9,10 +10,16 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
+from rage_retrievers.errors import ConfigurationError
 from rage_retrievers.local import LocalService, Progress
+from rage_retrievers.local._lock import exclusive
+from rage_retrievers.local.feed import Feed
+from rage_retrievers.local.snapshot import Snapshot
+from rage_retrievers.local.store import ClosedStoreError, Store
 from rage_retrievers.local.text_index import TextIndex
 
 from .conftest import Asker
@@ -265,3 +272,112 @@ def test_a_closed_service_answers_no_more(many: Path, tmp_path: Path) -> None:
     asked = json.dumps({"question": "leave", "numResults": 1}).encode()
     assert service.handle("POST", path, {"authorization": "Bearer t"}, asked).status == 503
     assert (_store(tmp_path).stat().st_ino, _store(tmp_path).stat().st_mtime_ns) == (store.st_ino, store.st_mtime_ns)
+
+
+def test_a_closed_store_is_no_corrupt_one(many: Path, open_service: Any) -> None:
+    """Whoever reads from it is told so; nothing is made again."""
+    service: LocalService = open_service(many)
+    feed = _feed(service)
+    feed.close()
+    with pytest.raises(ClosedStoreError):
+        feed.read(lambda seen: seen.passages([1]))
+    assert not feed.collection.rebuilt
+
+
+def test_a_reader_whose_store_is_replaced_under_it_asks_the_new_one(many: Path, open_service: Any) -> None:
+    """It finds its store closed, and is answered all the same."""
+    first: LocalService = open_service(many)
+    second: LocalService = open_service(many)
+    begun: list[Snapshot] = []
+
+    def ask(seen: Snapshot) -> int:
+        if not begun:
+            begun.append(seen)
+            _feed(second).collection.rebuild("for this test")
+            second.refresh()
+            _feed(first).collection.snapshot()
+        return len(seen.passages(seen.numbers.tolist()))
+
+    assert _feed(first).read(ask) == FILES
+
+
+def test_what_another_service_is_making_again_is_answered_from_as_it_was(many: Path, open_service: Any) -> None:
+    """Nobody opens, and so mends, an index that another process is still writing."""
+    first: LocalService = open_service(many)
+    second: LocalService = open_service(many)
+    collection = _feed(second).collection
+    collection.rebuild("for this test")
+    before = sorted(collection.home.iterdir())
+    with exclusive(collection.home / "lock", wait=True):
+        assert _feed(first).read(lambda seen: seen.count) == FILES
+    assert sorted(collection.home.iterdir()) == before
+    second.refresh()
+    assert _feed(first).read(lambda seen: seen.count) == FILES
+
+
+def test_what_another_service_has_made_again_is_not_thrown_away(many: Path, tmp_path: Path, open_service: Any) -> None:
+    """Both found the same damage; the second takes what the first has made."""
+    first: LocalService = open_service(many)
+    second: LocalService = open_service(many)
+    _feed(second).collection.rebuild("for this test")
+    second.refresh()
+    made = _store(tmp_path).stat().st_ino
+    _feed(first).collection.rebuild("for this test")
+    assert _store(tmp_path).stat().st_ino == made
+    assert len(sources(first)) == FILES
+
+
+def test_a_full_disk_is_no_damage(many: Path, open_service: Any) -> None:
+    """What could not be stored is told as such, what is there stays, and the next look takes up what is missing."""
+    service: LocalService = open_service(many)
+    store = _feed(service).collection._store
+    (pages,) = store._db.execute("PRAGMA page_count").fetchone()
+    store._db.execute(f"PRAGMA max_page_count={pages}")
+    (many / "new.txt").write_text("common words " * 20_000)
+    with pytest.raises(OSError, match="full"):
+        service.refresh()
+    assert not service.stats.rebuilt
+    assert service.stats.files == FILES
+    store._db.execute("PRAGMA max_page_count=100000")
+    service.refresh()
+    assert service.stats.files == FILES + 1
+
+
+def test_a_cache_that_cannot_be_written_is_told_with_the_remedy(
+    many: Path, open_service: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where it is found out only when something is to be stored."""
+    full = mock.Mock(side_effect=OSError(errno.EIO, "database or disk is full"))
+    monkeypatch.setattr(Store, "replace", full)
+    with pytest.raises(ConfigurationError, match=r"disk is full.*RAGE_CACHE_DIR"):
+        open_service(many)
+
+
+def test_a_snapshot_that_was_interrupted_leaves_no_vector_behind(
+    many: Path, open_service: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next one begins where the last whole one ended, so every vector stays with its passage."""
+    service: LocalService = open_service(many)
+    question = "the single word number7"
+    expected = Asker(service).sources(question, advanced={"mode": "vector"})
+    read = Store.vectors_after
+
+    def interrupted(store: Store, n: int) -> Iterator[Any]:
+        yield from read(store, n)
+        raise KeyboardInterrupt
+
+    for number in range(FILES, FILES + 9):
+        (many / f"{number:02}.txt").write_text(f"other words and a file of its own {number}")
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "vectors_after", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            service.refresh()
+    (many / "last.txt").write_text("zebras graze")
+    assert Asker(service).sources("zebras graze", num_results=1, advanced={"mode": "vector"}) == ["last.txt"]
+    assert Asker(service).sources(question, advanced={"mode": "vector"}) == expected
+
+
+def _feed(service: LocalService) -> Feed:
+    own = service._operations.own
+    assert own is not None
+    return own.feed
