@@ -100,21 +100,12 @@ class RetrieverOptions(TypedDict, total=False):
 
 
 CALL_NAMES = frozenset(CallOptions.__annotations__)
-RUN_NAMES = frozenset({"run_id", "verbose"})
-"""LangChain's own keywords of a run."""
 
 
 def check_call(options: Mapping[str, Any]) -> None:
     """Raise TypeError for a keyword nobody reads: dropping one in silence could return unfiltered data."""
     if not options.keys() <= CALL_NAMES:
         raise unknown_keyword(next(name for name in options if name not in CALL_NAMES), sorted(CALL_NAMES))
-
-
-def without_run(options: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What is left when LangChain's own two keywords are taken away."""
-    if RUN_NAMES.isdisjoint(options):
-        return options
-    return {name: value for name, value in options.items() if name not in RUN_NAMES}
 
 
 def as_context(value: Any) -> Any:

@@ -1,7 +1,8 @@
-"""What belongs to a LangChain run: who hears of it, its id, which ties our records to it, and its span, not doubled."""
+"""What belongs to LangChain's runs: how many at once, and of one: who hears of it, its id for our records, its span."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,32 @@ from ..observability.correlation import within_run
 
 if TYPE_CHECKING:
     from langchain_core.callbacks import BaseRunManager
+
+
+_NAMES = frozenset({"run_id", "verbose"})
+"""LangChain's own keywords of a run."""
+
+
+def without_run(options: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What is left when LangChain's own two keywords are taken away."""
+    if _NAMES.isdisjoint(options):
+        return options
+    return {name: value for name, value in options.items() if name not in _NAMES}
+
+
+def bounded(config: RunnableConfig | Sequence[RunnableConfig] | None, at_once: int) -> Any:
+    """The config with a bound on concurrency; LangChain's own is the number of CPUs, or none at all."""
+    if isinstance(config, Sequence):
+        # LangChain goes by the first one.
+        return [bounded(config[0], at_once), *config[1:]] if config else config
+    if config and config.get("max_concurrency") is not None:
+        return config
+    return {**(config or {}), "max_concurrency": at_once}
+
+
+def needs_run(config: RunnableConfig | None, options: Mapping[str, Any]) -> bool:
+    """Whether a run must be made: somebody hears of it, or knows of it, as a run's own keywords tell."""
+    return not _NAMES.isdisjoint(options) or is_heard(config)
 
 
 def is_heard(config: RunnableConfig | None) -> bool:

@@ -20,8 +20,8 @@ from ..filters import Filter
 from ..models import AdvancedQuery, Query, Retrieval
 from ..scope import Scope, current_scope, effective
 from ._documents import to_documents
-from ._options import RUN_NAMES, CallOptions, RetrieverOptions, as_context, check_call, without_run
-from ._runs import is_heard, within
+from ._options import CallOptions, RetrieverOptions, as_context, check_call
+from ._runs import bounded, needs_run, within, without_run
 from ._runtime import running_in, runtime_scope
 
 if TYPE_CHECKING:
@@ -178,7 +178,9 @@ class VectorizeRetriever(Closing, AsyncClosing, BaseRetriever):
         As many calls at once as the bulkhead admits (64), or as `max_concurrency` in the config says.
         """
         check_call(options)
-        return super().batch(inputs, self._bounded(config), return_exceptions=return_exceptions, **options)
+        return super().batch(
+            inputs, bounded(config, self._linked().at_once), return_exceptions=return_exceptions, **options
+        )
 
     @override
     async def abatch(  # type: ignore[override]  # as in invoke
@@ -191,7 +193,9 @@ class VectorizeRetriever(Closing, AsyncClosing, BaseRetriever):
     ) -> list[list[Document]]:
         """See `batch`."""
         check_call(options)
-        return await super().abatch(inputs, self._bounded(config), return_exceptions=return_exceptions, **options)
+        return await super().abatch(
+            inputs, bounded(config, self._linked().at_once), return_exceptions=return_exceptions, **options
+        )
 
     @override
     def batch_as_completed(  # type: ignore[override]  # as in invoke
@@ -205,7 +209,7 @@ class VectorizeRetriever(Closing, AsyncClosing, BaseRetriever):
         """(place, passages) of each question as its answer comes; see `batch`."""
         check_call(options)
         ask: Any = super().batch_as_completed
-        yield from ask(inputs, self._bounded(config), return_exceptions=return_exceptions, **options)
+        yield from ask(inputs, bounded(config, self._linked().at_once), return_exceptions=return_exceptions, **options)
 
     @override
     async def abatch_as_completed(  # type: ignore[override]  # as in invoke
@@ -219,7 +223,9 @@ class VectorizeRetriever(Closing, AsyncClosing, BaseRetriever):
         """See `batch_as_completed`."""
         check_call(options)
         ask: Any = super().abatch_as_completed
-        async for found in ask(inputs, self._bounded(config), return_exceptions=return_exceptions, **options):
+        async for found in ask(
+            inputs, bounded(config, self._linked().at_once), return_exceptions=return_exceptions, **options
+        ):
             yield found
 
     def retrieve(self, question: str, **options: Unpack[CallOptions]) -> Retrieval:
@@ -266,11 +272,8 @@ class VectorizeRetriever(Closing, AsyncClosing, BaseRetriever):
             return to_documents(await link.asyncio.retrieve(query, **self._asked(link, options)))
 
     def _needs_run(self, config: RunnableConfig | None, options: Mapping[str, Any]) -> bool:
-        """Whether LangChain's own run is needed; it takes longer than all that is done here around a request.
-
-        A run's own keywords mean that somebody knows of it, and a subclass may hand it on.
-        """
-        return type(self) is not VectorizeRetriever or not RUN_NAMES.isdisjoint(options) or is_heard(config)
+        """Whether LangChain's own run is needed; it takes longer than all that is done here around a request."""
+        return type(self) is not VectorizeRetriever or needs_run(config, options)  # a subclass may hand the run on
 
     def _asked(self, link: Link, options: dict[str, Any]) -> Any:
         """What one call asks: constructor < scope < call, with the scope's locks."""
@@ -312,15 +315,6 @@ class VectorizeRetriever(Closing, AsyncClosing, BaseRetriever):
         if link is not self.link:
             self.__dict__["link"] = link
         return link
-
-    def _bounded(self, config: RunnableConfig | Sequence[RunnableConfig] | None) -> Any:
-        """The config with a bound on concurrency; LangChain's own is the number of CPUs, or none at all."""
-        if isinstance(config, Sequence):
-            # LangChain goes by the first one.
-            return [self._bounded(config[0]), *config[1:]] if config else config
-        if config and config.get("max_concurrency") is not None:
-            return config
-        return {**(config or {}), "max_concurrency": self._linked().at_once}
 
     # Tracing
 

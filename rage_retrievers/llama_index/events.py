@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import TracebackType
 
 from llama_index.core.instrumentation.events import BaseEvent
@@ -78,9 +79,13 @@ class VectorizeRetrievalFailedEvent(BaseEvent):
 
 def announce(owner: str, retrieval: Retrieval, asked: Asked) -> None:
     """Tell the span of the retrieval, which bears the `owner`'s name, and who listens to LlamaIndex's dispatcher."""
-    with enclosing_span_told(owner, _attributes(retrieval, asked)):
+    _announce(owner, _attributes(retrieval, asked), lambda: _event(retrieval, asked))
+
+
+def _announce(owner: str, attributes: dict[str, str | int | bool], event: Callable[[], BaseEvent]) -> None:
+    with enclosing_span_told(owner, attributes):
         if _is_heard():
-            _dispatcher.event(_event(retrieval, asked))
+            _dispatcher.event(event())
 
 
 class failure_announced:  # noqa: N801  # reads as the context manager it is
@@ -100,12 +105,12 @@ class failure_announced:  # noqa: N801  # reads as the context manager it is
     ) -> None:
         if not isinstance(error, RageError):
             return
-        asked, failure = self._asked, type(error).__name__
-        with enclosing_span_told(self._owner, {**_told(asked, error.attempts), ERROR_TYPE: failure}):
-            if _is_heard():
-                _dispatcher.event(
-                    VectorizeRetrievalFailedEvent(**asked._asdict(), attempts=error.attempts, error_type=failure)
-                )
+        asked, attempts, failure = self._asked, error.attempts, type(error).__name__
+        _announce(
+            self._owner,
+            {**_told(asked, attempts), ERROR_TYPE: failure},
+            lambda: VectorizeRetrievalFailedEvent(**asked._asdict(), attempts=attempts, error_type=failure),
+        )
 
 
 def _told(asked: Asked, attempts: int) -> dict[str, str | int | bool]:
