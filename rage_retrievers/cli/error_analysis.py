@@ -77,11 +77,11 @@ def _pipelines(pipelines: tuple[PipelineSummary, ...]) -> Table:
 
 def _show_finding(console: Console, number: int, finding: Finding) -> None:
     kind = finding.error_type if finding.status is None else f"{finding.error_type} {finding.status}"
-    failed = "calls" if finding.fatal else "attempts, made good by later ones"
+    failed = screen.counted(finding.count, "failed call" if finding.fatal else "failed attempt")
     console.print(
         Text.assemble(
             (f"{number}. {screen.plain(kind)}", "bold red" if finding.fatal else "bold yellow"),
-            f"  {finding.count:,} failed {failed} ({finding.share:.1%})",
+            f"  {failed} ({finding.share:.1%})",
         )
     )
     lasting = (

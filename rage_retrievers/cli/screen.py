@@ -47,7 +47,7 @@ def plain(text: str) -> str:
 
 def counted(number: int, thing: str) -> str:
     """The number and the thing, in the plural where there is not just one."""
-    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+    return f"{number} {thing}" if number == 1 else f"{number:,} {thing}s"
 
 
 def collected(files: int, passages: int) -> str:

@@ -57,7 +57,7 @@ _FALLBACK = "See the example's message; the correlation id finds everything else
 class Finding:
     """One kind of failure in one pipeline.
 
-    `fatal` tells failed calls from failed attempts that a later attempt made good. `since` is the beginning of the
+    `fatal` tells failed calls from failed attempts, whatever became of the call. `since` is the beginning of the
     failures that no success followed, None when the pipeline has answered after the last of them. Times are as logged.
     """
 

@@ -128,6 +128,17 @@ def test_error_analysis_says_what_failed_and_what_to_do(run: Run, tmp_path: Path
     assert run("error-analysis", "--json", str(log)).json()["findings"][0]["count"] == 2
 
 
+def test_error_analysis_says_nothing_of_an_attempt_but_that_it_failed(run: Run, tmp_path: Path) -> None:
+    """The one attempt of a call that failed was made good by nothing; a single one is told as one."""
+    log = tmp_path / "app.log"
+    refused = {"error_type": "UnauthorizedError", "status": 401}
+    attempt = _line("attempt.failed", 1, attempt=1, elapsed_ms=9.0, **refused)
+    log.write_text(attempt + _line("retrieve.failed", 1, attempts=1, elapsed_ms=9.0, **refused))
+    out = run("error-analysis", str(log)).out
+    assert "UnauthorizedError 401  1 failed call (100.0%)" in out
+    assert "UnauthorizedError 401  1 failed attempt (100.0%)" in out
+
+
 def test_error_analysis_of_good_news_and_of_nothing(run: Run, tmp_path: Path) -> None:
     """Logs without failures and without our lines are told apart; a missing file is bad input."""
     good, none = tmp_path / "good.log", tmp_path / "none.log"
