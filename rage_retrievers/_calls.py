@@ -202,7 +202,7 @@ class Calls:
             query=query,
             credential=self.connection.credential.digest,
             timeout=timeout,
-            call_id=new_id(self.id_prefix) if self.listeners else "",
+            call_id=new_id(self.id_prefix),
             listeners=self.listeners,
             started=started,
         )
@@ -214,6 +214,7 @@ class Calls:
         except BaseException as error:  # cancelled calls are told of too
             if isinstance(error, RageError):
                 error.attempts = call.attempts
+                error.correlation_id = correlation_id.get() or call.call_id
             self._completed(call, None, error)
             raise
         if isinstance(answer, Retrieval):
@@ -251,8 +252,7 @@ class Calls:
                 f"The time of the call was spent after {call.attempts} attempts; raise timeout= if it needs longer."
             )
         call.attempts += 1
-        correlation = correlation_id.get() or call.call_id
-        request = operation.build(token, ((HEADER, correlation),) if correlation else ())
+        request = operation.build(token, ((HEADER, correlation_id.get() or call.call_id),))
         send = Send(request, min(remaining, _LONGEST_SEND), self.connection.max_bytes)
         if call.listeners:
             return (yield from self._told(operation, call, send))

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable, Generator, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, TypeVar
 
@@ -69,14 +68,30 @@ class Sleep:
     seconds: float
 
 
-@dataclass(slots=True)
-class Wait:
-    """Wait at most `timeout` seconds for a future that another call completes; raises TimeoutError after that.
+class Promise(Protocol):
+    """What another call will keep: a `concurrent.futures.Future`, or a lighter thing that is used like one.
 
-    One kind of future (concurrent.futures) serves both worlds, so a permit may go from a thread to a task.
+    One kind serves both worlds, so a permit may go from a thread to a task.
     """
 
-    future: Future[Any]
+    def done(self) -> bool:
+        """Whether it is kept."""
+        ...
+
+    def add_done_callback(self, told: Callable[[Any], object], /) -> None:
+        """Call `told` with this once it is kept, in whichever thread keeps it; at once where it is already."""
+        ...
+
+    def result(self, timeout: float | None = None, /) -> Any:
+        """Wait in blocking code for what was promised; TimeoutError after `timeout` seconds."""
+        ...
+
+
+@dataclass(slots=True)
+class Wait:
+    """Wait at most `timeout` seconds for what another call has promised; raises TimeoutError after that."""
+
+    promise: Promise
     timeout: float
 
 
@@ -209,6 +224,7 @@ __all__: Sequence[str] = [
     "Flow",
     "Headers",
     "Performs",
+    "Promise",
     "Race",
     "Send",
     "Sleep",

@@ -11,7 +11,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Any, Protocol
 
 from ._aside import aside
-from ._flow import Ask, Effect, Flow, Race, Send, Sleep, Wait, WireRequest, WireResponse, adrive, drive
+from ._flow import Ask, Effect, Flow, Promise, Race, Send, Sleep, Wait, WireRequest, WireResponse, adrive, drive
 
 
 class Engine(Protocol):
@@ -66,8 +66,8 @@ class BlockingWorld(_RealClock):
         match effect:
             case Sleep(seconds):
                 return time.sleep(min(seconds, _LONGEST_SLEEP))
-            case Wait(future, timeout):
-                return future.result(min(timeout, threading.TIMEOUT_MAX))
+            case Wait(promise, timeout):
+                return promise.result(min(timeout, threading.TIMEOUT_MAX))
             case Ask(call, acall):
                 return call() if call is not None else run_apart(acall)
             case Race():
@@ -158,8 +158,8 @@ class AsyncioWorld(_RealClock):
         match effect:
             case Sleep(seconds):
                 return await asyncio.sleep(seconds)
-            case Wait(future, timeout):
-                return await _until(future, timeout)
+            case Wait(promise, timeout):
+                return await _until(promise, timeout)
             case Ask(call, acall):
                 if acall is not None:
                     return await acall()
@@ -191,8 +191,8 @@ class AsyncioWorld(_RealClock):
             await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _until(future: Future[Any], timeout: float) -> Any:
-    """Wait for a future that any thread or loop may complete."""
+async def _until(promise: Promise, timeout: float) -> Any:
+    """Wait for what any thread or loop may keep."""
     loop = asyncio.get_running_loop()
     here = threading.get_ident()
     done = loop.create_future()
@@ -201,16 +201,16 @@ async def _until(future: Future[Any], timeout: float) -> Any:
         if not done.done():
             done.set_result(None)
 
-    def wake(_: Future[Any]) -> None:
+    def wake(_: Any) -> None:
         if threading.get_ident() == here:  # as a rule: the loop need not be woken by a system call
             finish()
         elif not loop.is_closed():
             loop.call_soon_threadsafe(finish)
 
-    future.add_done_callback(wake)
+    promise.add_done_callback(wake)
     expiry = loop.call_later(timeout, finish)  # half of what asyncio.timeout takes, and lines are long under load
     try:
         await done
     finally:
         expiry.cancel()
-    return future.result(0)
+    return promise.result(0)

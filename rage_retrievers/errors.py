@@ -23,8 +23,9 @@ RageError
     ├── ThrottledError              adaptive throttling: the service has been rejecting most calls
     └── RetryBudgetExhaustedError   a retry would have helped, but the pipeline's retry budget is spent
 
-408 and 425 arrive as plain `StatusError`, transient. `transient`, `retry_after` (seconds, or None) and `attempts` (the
-requests sent) are on every error. No message, repr or pickle of these errors holds a credential or the question.
+408 and 425 arrive as plain `StatusError`, transient. `transient`, `retry_after` (seconds, or None), `attempts` (the
+requests sent) and `correlation_id` are on every error. No message, repr or pickle of these errors holds a credential
+or the question.
 """
 
 from __future__ import annotations
@@ -67,6 +68,8 @@ class RageError(Exception):
     """Seconds the service, or the policy that refused, asks to wait; None when neither said."""
     attempts: int = 0
     """How many requests the failed call had sent, that of a hedge too; in a deep research, the step that failed."""
+    correlation_id: str | None = None
+    """The id that logs, spans and the requests of the failed call bear; None where no call was begun."""
 
     def __init__(self, message: str, *, retry_after: float | None = None) -> None:
         super().__init__(message)

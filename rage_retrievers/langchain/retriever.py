@@ -143,26 +143,22 @@ class VectorizeRetriever(Closing, AsyncClosing, BaseRetriever):
         self, input: str, config: RunnableConfig | None = None, **options: Unpack[CallOptions]
     ) -> list[Document]:
         """The passages for a question, best first. `options` as in `CallOptions`."""
-        if options:
-            check_call(without_run(options))
         with running_in(config):
-            if self._needs_run(config, options):
-                return super().invoke(input, config, **options)
-            unheard = CallbackManagerForRetrieverRun.get_noop_manager()
-            return self._get_relevant_documents(input, run_manager=unheard, **options)
+            if not self._needs_run(config, options):
+                return to_documents(self.retrieve(input, **options))
+            check_call(without_run(options))
+            return super().invoke(input, config, **options)
 
     @override
     async def ainvoke(  # type: ignore[override]  # as in invoke
         self, input: str, config: RunnableConfig | None = None, **options: Unpack[CallOptions]
     ) -> list[Document]:
         """See `invoke`; never uses a thread."""
-        if options:
-            check_call(without_run(options))
         with running_in(config):
-            if self._needs_run(config, options):
-                return await super().ainvoke(input, config, **options)
-            unheard = AsyncCallbackManagerForRetrieverRun.get_noop_manager()
-            return await self._aget_relevant_documents(input, run_manager=unheard, **options)
+            if not self._needs_run(config, options):
+                return to_documents(await self.aretrieve(input, **options))
+            check_call(without_run(options))
+            return await super().ainvoke(input, config, **options)
 
     @override
     def batch(  # type: ignore[override]  # as in invoke

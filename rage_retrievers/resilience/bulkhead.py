@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from concurrent.futures import Future
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -14,25 +14,63 @@ from ..observability.events import Rejected
 from .pipeline import Call, Step, at_least, at_least_one
 
 
+class Place:
+    """A place in a line that one call stands at: done once a permit is handed over.
+
+    A `concurrent.futures.Future` would do, and take twice as long. No lock: whoever comes second, the permit or the
+    callback, sees the other one; when they come together the callback may be told twice.
+    """
+
+    __slots__ = ("_done", "_told")
+
+    def __init__(self) -> None:
+        self._done = False
+        self._told: Callable[[Place], object] | None = None
+
+    def done(self) -> bool:
+        """Whether the permit has come."""
+        return self._done
+
+    def keep(self) -> None:
+        """Hand the permit over."""
+        self._done = True
+        if self._told is not None:
+            self._told(self)
+
+    def add_done_callback(self, told: Callable[[Place], object], /) -> None:
+        """Call `told` once the permit has come; the last one given takes the place of the one before."""
+        self._told = told
+        if self._done:
+            told(self)
+
+    def result(self, timeout: float | None = None, /) -> None:
+        """Wait for the permit in blocking code; TimeoutError after `timeout` seconds."""
+        if not self._done:
+            come = threading.Event()
+            self.add_done_callback(lambda _: come.set())
+            if not come.wait(timeout):
+                raise TimeoutError
+
+
 class Permits:
     """The permits of one pipeline, first come first served across threads, tasks and event loops."""
 
     def __init__(self, limit: int) -> None:
         self._lock = threading.Lock()
-        self._line: deque[Future[None]] = deque()
+        self._line: deque[Place] = deque()
         self.free = limit
 
-    def take(self) -> Future[None] | None:
+    def take(self) -> Place | None:
         """None when a permit was taken; else the place in line, done once a permit is handed over."""
         with self._lock:
             if self.free:
                 self.free -= 1
                 return None
-            place: Future[None] = Future()
+            place = Place()
             self._line.append(place)
             return place
 
-    def leave(self, place: Future[None]) -> bool:
+    def leave(self, place: Place) -> bool:
         """Leave the line. True when a permit had been handed over meanwhile: it is the caller's now."""
         with self._lock:
             if place.done():
@@ -47,7 +85,7 @@ class Permits:
                 self.free += 1
                 return
             place = self._line.popleft()
-            place.set_result(None)
+            place.keep()
 
     @property
     def waiting(self) -> int:
@@ -86,7 +124,7 @@ class Bulkhead:
     def _permits(self) -> Permits:
         return Permits(self.limit)
 
-    def _stand_in_line(self, call: Call, permits: Permits, place: Future[None]) -> Flow[None]:
+    def _stand_in_line(self, call: Call, permits: Permits, place: Place) -> Flow[None]:
         remaining = call.remaining()
         patience = remaining if self.max_wait is None else min(self.max_wait, remaining)
         try:

@@ -18,13 +18,13 @@ import itertools
 import math
 import random as chance
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Future
+from concurrent.futures import CancelledError
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Generic, TypeAlias, TypeVar, assert_never
 
 from .._endpoint import read_retrieval
-from .._flow import Ask, Effect, Flow, Race, Send, Sleep, Wait, WireRequest, WireResponse
+from .._flow import Ask, Effect, Flow, Promise, Race, Send, Sleep, Wait, WireRequest, WireResponse
 from .._world import run_apart
 from ..errors import ConnectionFailedError, DeadlineExceededError, ResponseTooLargeError
 from ..models import Query, Retrieval, Target
@@ -227,10 +227,10 @@ class _VirtualTime:
             case Sleep(seconds):
                 self.trace.append(seconds)
                 resume_after(seconds)
-            case Wait(future, timeout):
+            case Wait(promise, timeout):
                 self.trace.append("wait")
                 resume_after(timeout, error=TimeoutError())
-                future.add_done_callback(lambda done: resume_after(0, *_end_of(done)))
+                promise.add_done_callback(lambda done: resume_after(0, *_end_of(done)))
             case Ask():
                 self.trace.append("ask")
                 resume_after(0, *_ask(effect))
@@ -369,11 +369,13 @@ def _in_turn(outcomes: Iterable[Outcome], then: Outcome) -> Callable[[WireReques
     return lambda _: next(remaining, then)
 
 
-def _end_of(future: Future[Any]) -> tuple[Any, BaseException | None]:
-    if future.cancelled():
+def _end_of(kept: Promise) -> tuple[Any, BaseException | None]:
+    try:
+        return kept.result(0), None
+    except CancelledError:  # that of concurrent.futures
         return None, asyncio.CancelledError()
-    error = future.exception()
-    return (future.result() if error is None else None), error
+    except BaseException as error:
+        return None, error
 
 
 def _ask(ask: Ask) -> tuple[Any, Exception | None]:

@@ -550,15 +550,32 @@ def test_pipeline_status_is_a_probe(side: Side) -> None:
 
 
 def test_a_correlation_id_goes_to_the_service(side: Side) -> None:
-    """The id of the context is sent as x-request-id; without one, a listener's call id is; else there is none."""
-    side.retrieve(side.calls())
+    """The id of the context is sent as x-request-id; without one, the id of the call is, which listeners are told."""
     with correlation("order-17"):
         side.retrieve(side.calls())
     heard = Heard()
     side.retrieve(side.calls(listeners=[heard]))
-    ids = [dict(request.headers).get("x-request-id") for request in side.requests]
-    assert ids == [None, "order-17", heard.events[0].call_id]
-    assert heard.events[0].call_id.startswith("rage-")
+    side.answers(503, 200)
+    side.retrieve(side.calls())
+    ids = [dict(request.headers)["x-request-id"] for request in side.requests]
+    assert ids[:2] == ["order-17", heard.events[0].call_id]
+    assert ids[2] == ids[3] != ids[1]
+    assert all(made.startswith("rage-") for made in ids[1:])
+
+
+def test_a_failure_tells_the_id_that_its_requests_bore(side: Side) -> None:
+    """Whoever reports a failure has the id to name, whether or not anybody listened; a pickle keeps it."""
+    side.answers(401, 401)
+    with correlation("order-17"), pytest.raises(UnauthorizedError) as known:
+        side.retrieve(side.calls())
+    with pytest.raises(UnauthorizedError) as made:
+        side.retrieve(side.calls())
+    sent = [dict(request.headers)["x-request-id"] for request in side.requests]
+    assert [known.value.correlation_id, made.value.correlation_id] == sent
+    assert pickle.loads(pickle.dumps(made.value)).correlation_id == sent[1]
+    with pytest.raises(ConfigurationError) as unsent:
+        side.retrieve(side.calls(), "")
+    assert unsent.value.correlation_id is None
 
 
 def test_a_listener_may_stand_around_each_request(side: Side) -> None:

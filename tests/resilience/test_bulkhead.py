@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from rage_retrievers._flow import Flow, Sleep, adrive, drive
 from rage_retrievers._world import AsyncioWorld, BlockingWorld
 from rage_retrievers.errors import BulkheadFullError, ConfigurationError, ServerError
 from rage_retrievers.resilience import Bulkhead, Call, Home, Pipeline
-from rage_retrievers.resilience.bulkhead import Permits
+from rage_retrievers.resilience.bulkhead import Permits, Place
 from rage_retrievers.testing.world import TARGET, Reply, VirtualWorld
 
 from .conftest import Heard, Run, World
@@ -136,3 +137,36 @@ def test_options_that_cannot_be_meant_are_refused(options: dict[str, Any]) -> No
     """The message names the option."""
     with pytest.raises(ConfigurationError, match=next(iter(options))):
         Bulkhead(**options)
+
+
+def test_a_permit_that_comes_as_its_caller_begins_to_wait_is_not_missed() -> None:
+    """Handed over by one thread while another sits down to wait, again and again: each of them is woken."""
+    turn = threading.Barrier(2)
+    places = [Place() for _ in range(2_000)]
+
+    def hand_over() -> None:
+        for place in places:
+            turn.wait(10)
+            place.keep()
+
+    with ThreadPoolExecutor(1) as other:
+        handing = other.submit(hand_over)
+        for place in places:
+            turn.wait(10)
+            place.result(10)
+        handing.result(10)
+    assert all(place.done() for place in places)
+
+
+def test_a_place_told_of_late_tells_at_once() -> None:
+    """A callback is called when the permit comes, and at once where it has come before."""
+    told: list[Place] = []
+    early, late = Place(), Place()
+    early.add_done_callback(told.append)
+    assert told == []
+    early.keep()
+    late.keep()
+    late.add_done_callback(told.append)
+    assert told == [early, late]
+    with pytest.raises(TimeoutError):
+        Place().result(0)
