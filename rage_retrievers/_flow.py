@@ -10,7 +10,7 @@ lock across a `yield`; time and randomness come from the world on the call.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable, Generator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, TypeVar
 
@@ -147,8 +147,8 @@ class Performs(Protocol[E_contra]):
 class AsyncPerforms(Protocol[E_contra]):
     """Performs effects of one kind in async code."""
 
-    async def perform(self, effect: E_contra, /) -> Any:
-        """Perform the effect; return its answer or raise its exception."""
+    def perform(self, effect: E_contra, /) -> Coroutine[Any, Any, Any]:
+        """Perform the effect once awaited: its answer, or its exception. No coroutine of its own need stand between."""
         ...
 
 

@@ -7,6 +7,7 @@ import contextvars
 import random
 import threading
 import time
+from collections.abc import Coroutine
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Any, Protocol
 
@@ -29,7 +30,7 @@ class Engine(Protocol):
 class AsyncEngine(Protocol):
     """Performs a `Send` in asyncio; see `Send` for what it may raise."""
 
-    async def send(self, request: WireRequest, timeout: float, max_bytes: int) -> WireResponse:
+    def send(self, request: WireRequest, timeout: float, max_bytes: int) -> Coroutine[Any, Any, WireResponse]:
         """One request, one whole answer."""
         ...
 
@@ -149,12 +150,13 @@ class AsyncioWorld(_RealClock):
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
 
-    async def perform(self, effect: Effect) -> Any:
+    def perform(self, effect: Effect) -> Coroutine[Any, Any, Any]:
         """Perform the effect in this task."""
-        kind = type(effect)
-        if kind is Send:
-            assert isinstance(effect, Send)
-            return await self._engine.send(effect.request, effect.timeout, effect.max_bytes)
+        if isinstance(effect, Send):
+            return self._engine.send(effect.request, effect.timeout, effect.max_bytes)
+        return self._other(effect)
+
+    async def _other(self, effect: Effect) -> Any:
         match effect:
             case Sleep(seconds):
                 return await asyncio.sleep(seconds)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Generator
+from collections.abc import Coroutine, Generator
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
@@ -48,7 +48,7 @@ class Lane(AnyLane, Protocol):
 class AsyncLane(AnyLane, LoopLane, Protocol):
     """A connection of an event loop."""
 
-    async def exchange(self, request: WireRequest, deadline: float, max_bytes: int) -> WireResponse:
+    def exchange(self, request: WireRequest, deadline: float, max_bytes: int) -> Coroutine[Any, Any, WireResponse]:
         """As in blocking code."""
         ...
 
@@ -132,17 +132,17 @@ class _Blocking(_Performer, Generic[B]):
 class _Async(_Performer, Generic[A]):
     """In asyncio."""
 
-    async def perform(self, deed: _Deed[A], /) -> WireResponse | None:
+    def perform(self, deed: _Deed[A], /) -> Coroutine[Any, Any, WireResponse | None]:
         """Exchange or discard."""
         if isinstance(deed, _Exchange):
-            return await deed.lane.exchange(self.request, self.deadline, self.max_bytes)
-        await _discard(deed.lane, deed.error)
-        return None
+            return deed.lane.exchange(self.request, self.deadline, self.max_bytes)
+        return _discard(deed.lane, deed.error)
 
 
 async def _discard(lane: AsyncLane, error: BaseException | None) -> None:
     if isinstance(error, GeneratorExit):  # the call was thrown away: it can await nothing any more
-        return lane.abandon()
+        lane.abandon()
+        return
     try:
         asyncio.get_running_loop()  # before something is made that nobody awaits
         await asyncio.shield(lane.aclose())
@@ -175,10 +175,10 @@ class AsyncLaneEngine(Generic[A]):
         self.name = name
         self._lanes = lanes
 
-    async def send(self, request: WireRequest, timeout: float, max_bytes: int) -> WireResponse:
+    def send(self, request: WireRequest, timeout: float, max_bytes: int) -> Coroutine[Any, Any, WireResponse]:
         """One request, one whole answer."""
         world = _Async[A](request, time.monotonic() + timeout, max_bytes)
-        return await adrive(_over(self._lanes.here(), request, timeout), world)
+        return adrive(_over(self._lanes.here(), request, timeout), world)
 
     async def aclose(self) -> None:
         """Close the idle connections of the running loop."""

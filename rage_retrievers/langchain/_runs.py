@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.callbacks.manager import CallbackManager
-from langchain_core.runnables.config import RunnableConfig, ensure_config
+from langchain_core.runnables.config import RunnableConfig, var_child_runnable_config
 
 from ..observability.correlation import within_run
 
@@ -46,7 +46,10 @@ def is_heard(config: RunnableConfig | None) -> bool:
 
     LangChain itself is asked, at each call, so that whoever comes to listen hears of the next run.
     """
-    return bool(CallbackManager.configure(ensure_config(config).get("callbacks")).handlers)
+    callbacks = (config or {}).get("callbacks")
+    if callbacks is None:
+        callbacks = (var_child_runnable_config.get() or {}).get("callbacks")
+    return bool(getattr(callbacks, "handlers", callbacks)) or bool(CallbackManager.configure(callbacks).handlers)
 
 
 def within(run: BaseRunManager) -> AbstractContextManager[None]:
