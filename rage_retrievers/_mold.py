@@ -12,33 +12,39 @@ from pydantic import BaseModel
 
 M = TypeVar("M", bound=BaseModel)
 
-_new, _set = object.__new__, object.__setattr__
+_new = object.__new__
+# What `object.__setattr__` comes to in the end; looking it up again for each of them takes longer than setting it.
+_set_values, _set_given, _set_extra, _set_private = (
+    BaseModel.__dict__[name].__set__
+    for name in ("__dict__", "__pydantic_fields_set__", "__pydantic_extra__", "__pydantic_private__")
+)
 
 
 class Mold(Generic[M]):
-    """Makes instances like a first one, with other values; the defaults that can be changed are not shared."""
+    """Makes instances like a first one, with other values for what that one was given; no two of them share a default
+    that can be changed."""
 
     def __init__(self, first: M) -> None:
         self._kind = type(first)
         self._values = dict(first.__dict__)
         self._given = set(first.model_fields_set)
         self._changeable = [
-            (name, value) for name, value in self._values.items() if isinstance(value, dict | list | set)
+            (name, value)
+            for name, value in self._values.items()
+            if isinstance(value, dict | list | set) and name not in self._given
         ]
         assert not first.__pydantic_extra__
         assert not first.__pydantic_private__
 
     def cast(self, values: dict[str, Any]) -> M:
-        """An instance with these values, which are the caller's word; the rest as in the first one."""
+        """An instance with these values, which are the caller's word, for fields that the first one was given; those
+        that could be changed must be among them."""
         made = _new(self._kind)
         fields = self._values | values
         for name, value in self._changeable:
-            if name not in values:
-                fields[name] = value.copy()
-        given = self._given.copy()
-        given.update(values)
-        _set(made, "__dict__", fields)
-        _set(made, "__pydantic_fields_set__", given)
-        _set(made, "__pydantic_extra__", None)
-        _set(made, "__pydantic_private__", None)
+            fields[name] = value.copy()
+        _set_values(made, fields)
+        _set_given(made, self._given.copy())
+        _set_extra(made, None)
+        _set_private(made, None)
         return made
