@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from types import TracebackType
 
+from llama_index.core.base.base_retriever import BaseRetriever
+from llama_index.core.callbacks.base import CallbackManager
 from llama_index.core.instrumentation.events import BaseEvent
 from llama_index_instrumentation import get_dispatcher
+from llama_index_instrumentation.dispatcher import Dispatcher
 from llama_index_instrumentation.event_handlers import NullEventHandler
+from llama_index_instrumentation.span_handlers import NullSpanHandler
 
 from ..errors import RageError
 from ..models import Facts, Retrieval, ScoreName
@@ -22,13 +27,15 @@ from ..observability.enclosing import (
     PROVIDER_NAME,
     STALE,
     TOP_K,
-    enclosing_span_told,
+    enclosing_span,
+    span_told,
 )
 from .nodes import Asked
 
-__all__ = ["VectorizeRetrievalEvent", "VectorizeRetrievalFailedEvent", "announce", "failure_announced"]
+__all__ = ["VectorizeRetrievalEvent", "VectorizeRetrievalFailedEvent", "announce", "failure_announced", "is_heard"]
 
 _dispatcher = get_dispatcher(__name__)
+_base_dispatcher = get_dispatcher(BaseRetriever.__module__)
 
 
 class VectorizeRetrievalEvent(BaseEvent):
@@ -79,12 +86,13 @@ class VectorizeRetrievalFailedEvent(BaseEvent):
 
 def announce(owner: str, retrieval: Retrieval, asked: Asked) -> None:
     """Tell the span of the retrieval, which bears the `owner`'s name, and who listens to LlamaIndex's dispatcher."""
-    _announce(owner, _attributes(retrieval, asked), lambda: _event(retrieval, asked))
+    _announce(owner, lambda: _attributes(retrieval, asked), lambda: _event(retrieval, asked))
 
 
-def _announce(owner: str, attributes: dict[str, str | int | bool], event: Callable[[], BaseEvent]) -> None:
-    with enclosing_span_told(owner, attributes):
-        if _is_heard():
+def _announce(owner: str, facts: Callable[[], dict[str, str | int | bool]], event: Callable[[], BaseEvent]) -> None:
+    span = enclosing_span(owner)
+    with nullcontext() if span is None else span_told(span, facts()):
+        if _has_handler(_dispatcher):
             _dispatcher.event(event())
 
 
@@ -108,7 +116,7 @@ class failure_announced:  # noqa: N801  # reads as the context manager it is
         asked, attempts, failure = self._asked, error.attempts, type(error).__name__
         _announce(
             self._owner,
-            {**_told(asked, attempts), ERROR_TYPE: failure},
+            lambda: {**_told(asked, attempts), ERROR_TYPE: failure},
             lambda: VectorizeRetrievalFailedEvent(**asked._asdict(), attempts=attempts, error_type=failure),
         )
 
@@ -149,11 +157,23 @@ def _from_cache(facts: Facts) -> bool:
     return facts.attempts == 0 and facts.degraded is None
 
 
-def _is_heard() -> bool:
-    """Whether a handler listens, here or at a dispatcher above."""
-    at = _dispatcher
-    while all(isinstance(one, NullEventHandler) for one in at.event_handlers):
+def is_heard(callbacks: CallbackManager) -> bool:
+    """Whether anybody would hear of a retrieval by LlamaIndex's own means: a callback, or a handler of events or spans.
+
+    LlamaIndex itself is asked, at each call, so that whoever comes to listen hears of the next retrieval.
+    """
+    return bool(callbacks.handlers) or _has_handler(_base_dispatcher) or _has_handler(_dispatcher)
+
+
+def _has_handler(at: Dispatcher) -> bool:
+    """Whether a handler is here, or at a dispatcher above."""
+    while True:
+        for one in at.event_handlers:
+            if not isinstance(one, NullEventHandler):
+                return True
+        for handler in at.span_handlers:
+            if not isinstance(handler, NullSpanHandler):
+                return True
         if not at.propagate or not at.parent_name:
             return False
         at = at.parent
-    return True

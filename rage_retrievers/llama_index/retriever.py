@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal, Self
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, Self, TypeVar
 
 from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.callbacks.base import CallbackManager
 from llama_index.core.schema import NodeWithScore, QueryBundle
 from llama_index.core.vector_stores.types import MetadataFilters
+from llama_index_instrumentation.dispatcher import DISPATCHER_SPAN_DECORATED_ATTR
 from llama_index_instrumentation.span import active_span_id
 from pydantic import SecretStr
 from typing_extensions import Unpack
@@ -24,7 +25,7 @@ from ..filters import Condition
 from ..models import AdvancedQuery, Query, Research
 from ..observability.correlation import within_run
 from ..scope import Scope, current_scope, effective
-from .events import announce, failure_announced
+from .events import announce, failure_announced, is_heard
 from .nodes import Asked, RetrievedNodes, to_nodes
 from .query import CALL_NAMES, NAMES, Context, RetrieverOptions, VectorizeQuery, translated
 from .settable import Settable
@@ -35,6 +36,15 @@ _ALIASES = {"api_token": "api_key", "similarity_top_k": "num_results"}
 _ADDRESS = {"pipeline_id", "organization"}
 _ASKED = CALL_NAMES - _ADDRESS
 _EVERYWHERE = Scope()
+
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _without_span(method: F) -> F:
+    """The method as it is: LlamaIndex puts a span around each method that overrides one which has a span already."""
+    setattr(method, DISPATCHER_SPAN_DECORATED_ATTR, True)
+    return method
 
 
 class VectorizeRetriever(Closing, AsyncClosing, BaseRetriever):
@@ -148,18 +158,46 @@ class VectorizeRetriever(Closing, AsyncClosing, BaseRetriever):
         if self._link is not None:
             await self._link.close_asyncio(self._values.get("async_http_client"))
 
+    @_without_span
+    def retrieve(self, str_or_query_bundle: str | QueryBundle) -> list[NodeWithScore]:
+        """The nodes for a question, best first."""
+        if self._is_heard():
+            return super().retrieve(str_or_query_bundle)
+        nodes = self._nodes(_bundle(str_or_query_bundle))
+        self._announced(nodes)
+        return nodes
+
+    @_without_span
+    async def aretrieve(self, str_or_query_bundle: str | QueryBundle) -> list[NodeWithScore]:
+        """See `retrieve`; never uses a thread."""
+        if self._is_heard():
+            return await super().aretrieve(str_or_query_bundle)
+        nodes = await self._anodes(_bundle(str_or_query_bundle))
+        self._announced(nodes)
+        return nodes
+
+    def _is_heard(self) -> bool:
+        """Whether LlamaIndex's events and spans are needed; they take longer than all that is done around a request."""
+        return type(self) is not VectorizeRetriever or is_heard(self.callback_manager)
+
     def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
-        link, options = self._asked(query_bundle)
-        asked = _asked(link, options)
-        with within_run(active_span_id.get()), failure_announced(type(self).__name__, asked):
-            retrieval = link.blocking.retrieve(_question(query_bundle), **options)
-        return to_nodes(retrieval, asked)
+        return self._nodes(query_bundle)
 
     async def _aretrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
-        link, options = self._asked(query_bundle)
+        return await self._anodes(query_bundle)
+
+    def _nodes(self, bundle: QueryBundle) -> list[NodeWithScore]:
+        link, options = self._asked(bundle)
         asked = _asked(link, options)
         with within_run(active_span_id.get()), failure_announced(type(self).__name__, asked):
-            retrieval = await link.asyncio.retrieve(_question(query_bundle), **options)
+            retrieval = link.blocking.retrieve(_question(bundle), **options)
+        return to_nodes(retrieval, asked)
+
+    async def _anodes(self, bundle: QueryBundle) -> list[NodeWithScore]:
+        link, options = self._asked(bundle)
+        asked = _asked(link, options)
+        with within_run(active_span_id.get()), failure_announced(type(self).__name__, asked):
+            retrieval = await link.asyncio.retrieve(_question(bundle), **options)
         return to_nodes(retrieval, asked)
 
     def _asked(self, bundle: QueryBundle) -> tuple[Link, Any]:
@@ -226,6 +264,10 @@ class VectorizeRetriever(Closing, AsyncClosing, BaseRetriever):
             return f"{type(self).__name__}(not connected yet)"
         base_url, organization, pipeline_id = self._link.calls.connection.address.target
         return f"{type(self).__name__}({base_url}, {organization=}, {pipeline_id=})"
+
+
+def _bundle(question: str | QueryBundle) -> QueryBundle:
+    return QueryBundle(question) if isinstance(question, str) else question
 
 
 def _asked(link: Link, options: Mapping[str, Any]) -> Asked:

@@ -9,7 +9,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Span
 
 __all__ = [
     "ATTEMPTS",
@@ -22,7 +25,8 @@ __all__ = [
     "PROVIDER_NAME",
     "STALE",
     "TOP_K",
-    "enclosing_span_told",
+    "enclosing_span",
+    "span_told",
 ]
 
 # As `tracing` has them, which cannot be imported without OpenTelemetry; a test holds them together.
@@ -39,22 +43,24 @@ ERROR_TYPE: Final = "error.type"
 PROVIDER: Final = "vectorize.io"
 
 
-@contextmanager
-def enclosing_span_told(owner: str, facts: Mapping[str, str | int | bool]) -> Iterator[None]:
-    """Put the facts on the current span if it was opened for a class of this name, and on no other span.
-
-    What is done inside is not instrumented: OpenInference warns of each event that it does not know.
-    """
+def enclosing_span(owner: str) -> Span | None:
+    """The current span, if it records and was opened for a class of this name."""
     if "opentelemetry.trace" not in sys.modules:
-        yield
-        return
-    from opentelemetry import context
+        return None
     from opentelemetry.trace import get_current_span
 
     span = get_current_span()
-    if not span.is_recording() or not str(getattr(span, "name", "")).startswith(f"{owner}."):
-        yield
-        return
+    return span if span.is_recording() and str(getattr(span, "name", "")).startswith(f"{owner}.") else None
+
+
+@contextmanager
+def span_told(span: Span, facts: Mapping[str, str | int | bool]) -> Iterator[None]:
+    """Put the facts on the span.
+
+    What is done inside is not instrumented: OpenInference warns of each event that it does not know.
+    """
+    from opentelemetry import context
+
     span.set_attributes(facts)
     token = context.attach(context.set_value(context._SUPPRESS_INSTRUMENTATION_KEY, True))
     try:

@@ -98,9 +98,9 @@ class Scripted:
         """What was asked, call by call."""
         return [json.loads(request.body or b"{}") for request in self.requests]
 
-    def retriever(self, **options: Any) -> VectorizeRetriever:
+    def retriever(self, kind: type[VectorizeRetriever] = VectorizeRetriever, /, **options: Any) -> VectorizeRetriever:
         """A retriever that asks this service."""
-        return VectorizeRetriever(
+        return kind(
             TOKEN,
             organization="org-1",
             pipeline_id="aip-1",
