@@ -7,8 +7,8 @@ import contextvars
 import random
 import threading
 import time
-from collections.abc import Coroutine
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections.abc import Awaitable, Callable, Coroutine
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from typing import Any, Protocol
 
 from ._aside import aside
@@ -70,7 +70,10 @@ class BlockingWorld(_RealClock):
             case Wait(promise, timeout):
                 return promise.result(min(timeout, threading.TIMEOUT_MAX))
             case Ask(call, acall):
-                return call() if call is not None else run_apart(acall)
+                if call is not None:
+                    return call()
+                assert acall is not None  # an Ask has one of the two
+                return run_apart(acall)
             case Race():
                 return self._race(effect)
             case _:
@@ -134,14 +137,27 @@ def _winner(runners: list[Future[Any]], next_done: Any) -> tuple[int, Any]:
     return 0, runners[0].result()
 
 
-def run_apart(acall: Any) -> Any:
-    """Run an async function of the user's from blocking code, in a thread with its own loop."""
+def run_apart(acall: Callable[[], Awaitable[Any]]) -> Any:
+    """Run an async function from blocking code, in a thread with its own loop; an interrupt here cancels it there."""
+    begun: Future[tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]]] = Future()
 
     async def call() -> Any:
+        task = asyncio.current_task()
+        assert task is not None
+        begun.set_result((asyncio.get_running_loop(), task))
         return await acall()
 
-    with ThreadPoolExecutor(1) as pool:
-        return pool.submit(contextvars.copy_context().run, asyncio.run, call()).result()
+    context = contextvars.copy_context()
+    outcome = aside(lambda: context.run(asyncio.run, call()))
+    try:
+        return outcome.result()
+    except BaseException:
+        wait([begun, outcome], return_when=FIRST_COMPLETED)
+        if not outcome.done():
+            loop, task = begun.result()
+            loop.call_soon_threadsafe(task.cancel)
+            wait([outcome])
+        raise
 
 
 class AsyncioWorld(_RealClock):

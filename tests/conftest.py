@@ -9,7 +9,7 @@ from pathlib import Path
 
 import loopback  # noqa: F401  # closes the network
 import pytest
-from blockbuster import blockbuster_ctx
+from blockbuster import BlockBuster, blockbuster_ctx
 from hypothesis import settings
 
 from rage_retrievers.engines import _lanes
@@ -28,10 +28,10 @@ def published() -> bytes:
 
 
 @pytest.fixture
-def nothing_blocks() -> Iterator[None]:
+def nothing_blocks() -> Iterator[BlockBuster]:
     """Whatever of ours blocks a running event loop is an error; blocking code outside of one is left alone."""
-    with blockbuster_ctx("rage_retrievers"):
-        yield
+    with blockbuster_ctx("rage_retrievers") as watch:
+        yield watch
 
 
 @pytest.fixture(scope="session")

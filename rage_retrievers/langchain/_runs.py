@@ -1,8 +1,8 @@
-"""What belongs to LangChain's runs: how many at once, and of one: who hears of it, its id for our records, its span."""
+"""What belongs to a run of LangChain's: who hears of it, its id for our records, its span."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
@@ -24,16 +24,6 @@ def without_run(options: Mapping[str, Any]) -> Mapping[str, Any]:
     if _NAMES.isdisjoint(options):
         return options
     return {name: value for name, value in options.items() if name not in _NAMES}
-
-
-def bounded(config: RunnableConfig | Sequence[RunnableConfig] | None, at_once: int) -> Any:
-    """The config with a bound on concurrency; LangChain's own is the number of CPUs, or none at all."""
-    if isinstance(config, Sequence):
-        # LangChain goes by the first one.
-        return [bounded(config[0], at_once), *config[1:]] if config else config
-    if config and config.get("max_concurrency") is not None:
-        return config
-    return {**(config or {}), "max_concurrency": at_once}
 
 
 def needs_run(config: RunnableConfig | None, options: Mapping[str, Any]) -> bool:

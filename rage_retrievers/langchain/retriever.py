@@ -19,9 +19,10 @@ from ..errors import ConfigurationError
 from ..filters import Filter
 from ..models import AdvancedQuery, Query, Retrieval
 from ..scope import Scope, current_scope, effective
+from ._batches import ask_all, bounded, fits_one_loop
 from ._documents import to_documents
 from ._options import CallOptions, RetrieverOptions, as_context, check_call
-from ._runs import bounded, needs_run, within, without_run
+from ._runs import needs_run, within, without_run
 from ._runtime import running_in, runtime_scope
 
 if TYPE_CHECKING:
@@ -174,9 +175,17 @@ class VectorizeRetriever(Closing, AsyncClosing, BaseRetriever):
         As many calls at once as the bulkhead admits (64), or as `max_concurrency` in the config says.
         """
         check_call(options)
-        return super().batch(
-            inputs, bounded(config, self._linked().at_once), return_exceptions=return_exceptions, **options
-        )
+        link = self._linked()
+        bound = bounded(config, link.at_once)
+        ours = type(self) is VectorizeRetriever and self.http_client is None and self.async_http_client is None
+        if not ours or not fits_one_loop(inputs, bound):
+            return super().batch(inputs, bound, return_exceptions=return_exceptions, **options)
+
+        async def ask(question: str) -> list[Document]:
+            return to_documents(await self.aretrieve(question, **options))
+
+        found: list[Any] = ask_all(ask, link.close_asyncio, inputs, bound, return_exceptions=return_exceptions)
+        return found
 
     @override
     async def abatch(  # type: ignore[override]  # as in invoke

@@ -386,4 +386,7 @@ def _ask(ask: Ask) -> tuple[Any, Exception | None]:
 
 
 def _ask_sync(ask: Ask) -> Any:
-    return ask.call() if ask.call is not None else run_apart(ask.acall)
+    if ask.call is not None:
+        return ask.call()
+    assert ask.acall is not None  # an Ask has one of the two
+    return run_apart(ask.acall)
