@@ -16,6 +16,7 @@ from urllib.parse import quote
 from pydantic import ValidationError
 
 from ._flow import Headers, WireRequest, WireResponse
+from ._frozen import frozen
 from ._json import mend_text, read_json
 from ._status import raise_for_status
 from ._weight import check_weight
@@ -34,7 +35,7 @@ DEFAULT_MAX_DOCUMENTS = 10_000
 DEFAULT_MAX_BYTES = 16 * 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Operation(Generic[T]):
     """One thing the service can be asked: how to write the request and how to read the answer."""
 

@@ -14,13 +14,15 @@ from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, TypeVar
 
+from ._frozen import frozen
+
 T = TypeVar("T")
 E = TypeVar("E")
 E_contra = TypeVar("E_contra", contravariant=True)
 Headers: TypeAlias = tuple[tuple[str, str], ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class WireRequest:
     """One HTTP request as plain data. `headers` holds the credential, so it is kept out of the repr."""
 
@@ -39,7 +41,7 @@ class WireRequest:
         return f"WireRequest({self.method} {self.url.partition('?')[0]}, {len(self.body)} bytes)"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class WireResponse:
     """One whole HTTP answer as plain data. Header names are in lower case; the body is decompressed."""
 

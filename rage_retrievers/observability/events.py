@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import logging
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Protocol, TypeAlias
+
+from .._frozen import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from ..models import Query, Retrieval, Target
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Event:
     """Base of every event: which call, and which pipeline it goes to."""
 
@@ -26,7 +27,7 @@ class Event:
     target: Target
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CallStarted(Event):
     """A logical call begins. `query` is None for operations that ask no question."""
 
@@ -35,7 +36,7 @@ class CallStarted(Event):
     query: Query | None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class AttemptStarted(Event):
     """A request is about to be sent; `attempt` counts from 1. `url` holds no query string and no credential."""
 
@@ -45,7 +46,7 @@ class AttemptStarted(Event):
     url: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class AttemptSucceeded(Event):
     """A request brought a usable answer after `elapsed` seconds."""
 
@@ -56,7 +57,7 @@ class AttemptSucceeded(Event):
     method: str = "POST"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class AttemptFailed(Event):
     """A request failed; `error` says how."""
 
@@ -67,7 +68,7 @@ class AttemptFailed(Event):
     method: str = "POST"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RetryScheduled(Event):
     """Another attempt follows after `pause` seconds."""
 
@@ -77,7 +78,7 @@ class RetryScheduled(Event):
     error: Exception
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CircuitChanged(Event):
     """The circuit of the pipeline went from `before` to `after` (closed, open, half-open)."""
 
@@ -86,7 +87,7 @@ class CircuitChanged(Event):
     after: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Rejected(Event):
     """A policy refused to send; `policy` names it."""
 
@@ -95,7 +96,7 @@ class Rejected(Event):
     error: Exception
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Hedged(Event):
     """A second request was started after `delay` seconds."""
 
@@ -103,7 +104,7 @@ class Hedged(Event):
     delay: float
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CacheHit(Event):
     """The answer came from the cache; `stale` when it is past its time and the service is down."""
 
@@ -112,7 +113,7 @@ class CacheHit(Event):
     stale: bool
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Degraded(Event):
     """The call failed with `error`, and the fallback the user chose gave the answer."""
 
@@ -121,7 +122,7 @@ class Degraded(Event):
     error: Exception
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CallCompleted(Event):
     """A logical call ended: with an answer (`error` is None) or with `error`."""
 

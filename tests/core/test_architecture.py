@@ -13,8 +13,8 @@ import rage_retrievers
 ROOT = Path(rage_retrievers.__file__).parent
 PACKAGE = "rage_retrievers"
 
-CORE = {"_aside", "errors", "models", "queries", "_closing", "_flow", "_json", "_keywords", "_lazy", "_mold", "_weight",
-        "_version"}  # fmt: skip
+CORE = {"_aside", "errors", "models", "queries", "_closing", "_flow", "_frozen", "_json", "_keywords", "_lazy", "_mold",
+        "_version", "_weight"}  # fmt: skip
 EVENTS = {"observability.events"}
 LAZY = {"observability.redaction"}
 LIGHT = {"observability.correlation", "observability.secrets"}
@@ -26,7 +26,8 @@ ALLOWED: dict[str, set[str]] = {
     "errors": {"observability.secrets"},
     "_aside": set(),
     "_closing": set(),
-    "_flow": set(),
+    "_flow": {"_frozen"},
+    "_frozen": set(),
     "_keywords": set(),
     "_version": set(),
     "_json": {"errors"},

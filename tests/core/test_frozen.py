@@ -1,0 +1,92 @@
+"""`frozen` classes are the standard library's frozen dataclasses in all that can be seen of them."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import pickle
+from dataclasses import FrozenInstanceError, asdict, dataclass, fields, replace
+from typing import Any, ClassVar
+
+import pytest
+
+from rage_retrievers._frozen import frozen
+
+
+@frozen
+class Event:
+    kind: ClassVar[str] = "event"
+    call: str
+
+
+@frozen
+class Ended(Event):
+    """An end."""
+
+    kind: ClassVar[str] = "ended"
+    count: int
+    how: str = "well"
+    error: Exception | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Plain:
+    call: str
+
+
+@dataclass(frozen=True, slots=True)
+class PlainEnded(Plain):
+    count: int
+    how: str = "well"
+    error: Exception | None = None
+
+
+def test_it_is_made_as_a_dataclass_is() -> None:
+    """The same signature, by position and by name, with the same defaults."""
+    assert inspect.signature(Ended) == inspect.signature(PlainEnded)
+    made, plain = Ended("c", 1, error=None), PlainEnded("c", 1, error=None)
+    assert asdict(made) == asdict(plain)
+    assert repr(made) == repr(plain).removeprefix("Plain")
+    assert (made.kind, Ended.__doc__, Ended.__init__.__qualname__) == ("ended", "An end.", "Ended.__init__")
+    for wrong in ({}, {"call": "c"}, {"call": "c", "count": 1, "more": 2}):
+        with pytest.raises(TypeError):
+            Ended(**wrong)
+
+
+def test_nothing_of_it_changes() -> None:
+    """Neither a field nor anything beside the fields can be set or deleted."""
+    made: Any = Ended("c", 1)
+    with pytest.raises(FrozenInstanceError):
+        made.count = 2
+    with pytest.raises(FrozenInstanceError):
+        del made.count
+    with pytest.raises((FrozenInstanceError, TypeError, AttributeError)):
+        made.other = 1
+    assert not hasattr(made, "__dict__")
+
+
+def test_it_is_compared_copied_and_pickled_as_a_value() -> None:
+    """Equal by its fields, and so is every copy."""
+    made: Any = Ended("c", 1, "badly")
+    assert made == Ended("c", 1, "badly") != Ended("c", 2, "badly")
+    assert hash(made) == hash(Ended("c", 1, "badly"))
+    assert pickle.loads(pickle.dumps(made)) == copy.deepcopy(made) == copy.copy(made) == made
+    assert replace(made, count=3) == Ended("c", 3, "badly")
+    assert [field.name for field in fields(made)] == ["call", "count", "how", "error"]
+
+
+def test_what_it_does_not_know_is_refused() -> None:
+    """A default that each instance would share, or a step after the making that would be skipped."""
+    with pytest.raises(AssertionError):
+
+        @frozen
+        class _Late:
+            count: int
+
+            def __post_init__(self) -> None: ...
+
+    with pytest.raises(ValueError, match="mutable default"):
+
+        @frozen
+        class _Shared:
+            counts: list[int] = []  # noqa: RUF012  # what is refused
