@@ -42,6 +42,9 @@ class AsyncEngine(Protocol):
 _LONGEST_SLEEP = 10 * 365 * 86_400.0
 """Ten years; no clock can be asked for the thousand that a `Retry-After` may name."""
 
+_GLANCE = 0.5
+"""Seconds after which a thread that waits looks whether it has been interrupted."""
+
 race_decided: contextvars.ContextVar[threading.Event | None] = contextvars.ContextVar("race_decided", default=None)
 """Set in the threads of a race: an engine that can end its request early does so once the event is set."""
 
@@ -150,6 +153,9 @@ def run_apart(acall: Callable[[], Awaitable[Any]]) -> Any:
     context = contextvars.copy_context()
     outcome = aside(lambda: context.run(asyncio.run, call()))
     try:
+        # In glances: a signal that comes just before a wait for ever, and on Windows any, would not end it.
+        while not wait([outcome], _GLANCE).done:
+            pass
         return outcome.result()
     except BaseException:
         wait([begun, outcome], return_when=FIRST_COMPLETED)

@@ -43,13 +43,16 @@ def _at_once(config: Any) -> int:
 
 def ask_all(
     ask: Callable[[str], Awaitable[T]],
-    close: Callable[[None], Awaitable[None]],
+    close: Callable[[], Awaitable[None]],
     inputs: Sequence[str],
     config: Any,
     *,
     return_exceptions: bool,
 ) -> list[T | Exception]:
-    """The answers in the order of the questions. The first error ends the batch, unless it is to be returned."""
+    """The answers in the order of the questions. The first error ends the batch, unless it is to be returned.
+
+    `close` closes the connections that the loop has opened.
+    """
     answers: list[Any] = [None] * len(inputs)
 
     async def ask_them() -> None:
@@ -71,7 +74,7 @@ def ask_all(
             for worker in workers:
                 worker.cancel()
             await asyncio.gather(*workers, return_exceptions=True)
-            await close(None)
+            await close()
 
     run_apart(ask_them)
     return answers

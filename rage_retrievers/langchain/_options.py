@@ -123,6 +123,13 @@ def as_context(value: Any) -> Any:
     return {**value, "messages": spoken} if isinstance(value, Mapping) else {"messages": spoken}
 
 
+def with_context(values: dict[str, Any]) -> dict[str, Any]:
+    """The values, with their `context`, where there is one, as the service reads it."""
+    if "context" in values:
+        values["context"] = as_context(values["context"])
+    return values
+
+
 _ROLES: tuple[tuple[type[BaseMessage], str], ...] = (
     (HumanMessage, "user"), (AIMessage, "assistant"), (SystemMessage, "system"),
 )  # fmt: skip

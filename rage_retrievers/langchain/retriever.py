@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from langchain_core.callbacks.manager import AsyncCallbackManagerForRetrieverRun, CallbackManagerForRetrieverRun
@@ -21,7 +22,7 @@ from ..models import AdvancedQuery, Query, Retrieval
 from ..scope import Scope, current_scope, effective
 from ._batches import ask_all, bounded, fits_one_loop
 from ._documents import to_documents
-from ._options import CallOptions, RetrieverOptions, as_context, check_call
+from ._options import CallOptions, RetrieverOptions, as_context, check_call, with_context
 from ._runs import needs_run, within, without_run
 from ._runtime import running_in, runtime_scope
 
@@ -184,7 +185,8 @@ class VectorizeRetriever(Closing, AsyncClosing, BaseRetriever):
         async def ask(question: str) -> list[Document]:
             return to_documents(await self.aretrieve(question, **options))
 
-        found: list[Any] = ask_all(ask, link.close_asyncio, inputs, bound, return_exceptions=return_exceptions)
+        close = partial(link.close_asyncio, None)
+        found: list[Any] = ask_all(ask, close, inputs, bound, return_exceptions=return_exceptions)
         return found
 
     @override
@@ -289,7 +291,7 @@ class VectorizeRetriever(Closing, AsyncClosing, BaseRetriever):
             check_call(options)
             bounds = current_scope()
             base = bounds.values.get("advanced_query", own.get("advanced_query"))
-            options = _with_context(folded(options, base))
+            options = with_context(folded(options, base))
         asked = self._effective(options, own)
         if link.unnamed:
             link.check_named(asked)
@@ -303,7 +305,7 @@ class VectorizeRetriever(Closing, AsyncClosing, BaseRetriever):
     def _own_values(self) -> dict[str, Any]:
         fields = self.__dict__
         found = {name: value for name in _QUERY if (value := fields[name]) is not None}
-        return _with_context(folded(found, None))
+        return with_context(folded(found, None))
 
     def _check(self) -> None:
         """Refuse now what every call would be refused for."""
@@ -393,9 +395,3 @@ class VectorizeRetriever(Closing, AsyncClosing, BaseRetriever):
         """Close the idle connections of the running loop and of blocking code; this retriever answers no more."""
         self.close()
         await self._linked().close_asyncio(self.async_http_client)
-
-
-def _with_context(values: dict[str, Any]) -> dict[str, Any]:
-    if "context" in values:
-        values["context"] = as_context(values["context"])
-    return values

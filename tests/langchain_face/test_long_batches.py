@@ -223,3 +223,4 @@ def test_connections_are_used_again_within_the_batch_and_closed_after_it(engine:
         found = VectorizeRetriever(**options, engine=engine).batch(QUESTIONS, {"max_concurrency": 4})
         assert len(found) == len(server.requests) == 200
         assert server.connections <= 4
+        assert server.wait_until_idle()
