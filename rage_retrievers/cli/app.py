@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
+from rich.text import Text
 from typer.core import TyperGroup
 
 from . import screen
@@ -23,6 +24,9 @@ from .research import research
 from .serve import serve
 from .validate_config import validate_config
 
+_PANELS_FROM = 72
+"""Characters a screen needs to be wide, for the panels of --help to cut nothing."""
+
 
 class Rage(TyperGroup):
     """Every command ends the same way: 0, or one line on stderr (an object on stdout with --json) and 1 or 2."""
@@ -32,6 +36,10 @@ class Rage(TyperGroup):
         given = extra.pop("args", args[0] if args else None)
         words = list(sys.argv[1:] if given is None else given) or ["--help"]
         _tolerate_odd_encodings()
+        width = screen.out().width
+        if width < _PANELS_FROM:
+            _help_without_panels(self)
+            extra["terminal_width"] = width - 2  # as wide as click itself makes it where there is room
         try:
             with screen.warnings_as_remarks(), screen.records_on_stderr():
                 code = super().main(args=words, **{**extra, "standalone_mode": False})
@@ -60,6 +68,16 @@ def _tolerate_odd_encodings() -> None:
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError, ValueError):
             stream.reconfigure(errors="replace")  # type: ignore[union-attr]  # not every stream can
+
+
+def _help_without_panels(group: TyperGroup) -> None:
+    """Help for a narrow screen, where typer's panels would cut the options' names: click's own, which wraps."""
+    for command in (group, *group.commands.values()):
+        command.rich_markup_mode = None  # type: ignore[attr-defined]  # typer's commands have it
+        command.short_help = (command.help or "").partition("\n\n")[0]  # else the list of commands cuts it
+        if command.epilog:
+            # After this mark click leaves the paragraph's lines as they are: an example is there to be copied.
+            command.epilog = "\b\n" + Text.from_markup(command.epilog).plain
 
 
 def _help(*examples: str) -> str:

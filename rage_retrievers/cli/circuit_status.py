@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from rich.table import Table
 from rich.text import Text
 
 from . import options, screen
@@ -31,13 +30,11 @@ def circuit_status(url: Url = DEFAULT_URL, as_json: options.AsJson = False) -> N
         raise CommandFailedError
 
 
-def _table(circuits: list[dict[str, Any]]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("state", "pipeline", "organization", "service", "next probe"):
-        table.add_column(name, overflow="fold")
+def _table(circuits: list[dict[str, Any]]) -> screen.Rows:
+    found: list[list[str | Text]] = []
     for circuit in circuits:
-        state = str(circuit["state"])
+        state = screen.plain(str(circuit["state"]))
         wait = f"in {circuit['retry_after']:.1f} s" if circuit["retry_after"] else "-"
-        cells = [screen.plain(str(circuit[name])) for name in ("pipeline", "organization", "base_url")]
-        table.add_row(Text(state, style=_STYLES.get(state, "")), *map(Text, cells), wait)
-    return table
+        places = [str(circuit[name]) for name in ("pipeline", "organization", "base_url")]
+        found.append([Text(state, style=_STYLES.get(state, "")), *places, wait])
+    return screen.Rows(("state", "pipeline", "organization", "service", "next probe"), found)

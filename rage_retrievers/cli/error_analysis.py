@@ -9,7 +9,6 @@ import typer
 from rich.console import Console
 from rich.padding import Padding
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 from rich.text import Text
 
 from . import options, screen
@@ -36,14 +35,19 @@ def _analyse(logs: list[Path]) -> Report:
     from ..observability.log_analysis import analyse
 
     console = screen.err()
-    columns = TextColumn("reading"), BarColumn(bar_width=30), DownloadColumn(), TimeRemainingColumn()
+    columns = (
+        TextColumn("reading"),
+        BarColumn(bar_width=screen.bar_width(console)),
+        DownloadColumn(),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("reading", total=None)
         return analyse(logs, lambda done, total: bar.update(task, completed=done, total=total))
 
 
 def _show(console: Console, report: Report, most: int) -> None:
-    read = f"{report.lines:,} lines, {report.bytes_read / 2**20:,.1f} MiB"
+    read = f"{screen.counted(report.lines, 'line')}, {report.bytes_read / 2**20:,.1f} MiB"
     if report.skipped:
         read += f", {report.skipped:,} of them not ours"
     period = f"{report.first} to {report.last}" if report.pipelines else "no event of this package"
@@ -60,19 +64,17 @@ def _show(console: Console, report: Report, most: int) -> None:
         console.print(Text("\nNothing failed.", style="green"))
 
 
-def _pipelines(pipelines: tuple[PipelineSummary, ...]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("pipeline", overflow="fold")
-    for name in ("calls", "failed", "rate", "requests", "opened", "p50 ms", "p95 ms"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for one in pipelines:
-        latency = one.latency
-        table.add_row(
-            Text(screen.plain(one.pipeline)),
+def _pipelines(pipelines: tuple[PipelineSummary, ...]) -> screen.Rows:
+    numbers = ("calls", "failed", "rate", "requests", "opened", "p50 ms", "p95 ms")
+    found = [
+        (
+            one.pipeline,
             f"{one.calls:,}", f"{one.failed:,}", f"{one.failure_rate:.1%}", f"{one.attempts:,}",
-            f"{one.circuit_opened:,}", f"{latency.p50 * 1000:,.0f}", f"{latency.p95 * 1000:,.0f}",
-        )  # fmt: skip
-    return table
+            f"{one.circuit_opened:,}", f"{one.latency.p50 * 1000:,.0f}", f"{one.latency.p95 * 1000:,.0f}",
+        )
+        for one in pipelines
+    ]  # fmt: skip
+    return screen.Rows(("pipeline", *numbers), found, numbers=numbers)
 
 
 def _show_finding(console: Console, number: int, finding: Finding) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from .._connection import LOCAL
-from .screen import err, skipped_files
+from .screen import bar_width, err, skipped_files
 
 if TYPE_CHECKING:
     from ..client import ClientOptions
@@ -55,7 +55,7 @@ def _bar() -> Progress:
     console = err()
     return Progress(
         TextColumn("{task.description}"),
-        BarColumn(bar_width=30),
+        BarColumn(bar_width=bar_width(console)),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         console=console,

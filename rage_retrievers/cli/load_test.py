@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from ..client import AsyncVectorizeClient, ClientOptions
 
 _BAR = 34
+"""Characters of the longest bar of the histogram, where there is room for them."""
 
 
 def load_test(
@@ -143,7 +144,12 @@ def _writing(report: Path) -> Iterator[None]:
 def _measure(plan: LoadPlan, where: ClientOptions, knobs: dict[str, Any], measured: Measured, *, raw: bool) -> str:
     """Fill `measured`; gives the service's name. Ctrl-C ends the test early and keeps what was measured."""
     console = screen.err()
-    columns = TextColumn("asking"), BarColumn(bar_width=30), MofNCompleteColumn(), TimeElapsedColumn()
+    columns = (
+        TextColumn("asking"),
+        BarColumn(bar_width=screen.bar_width(console)),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
     calls = _calls(where, raw=raw)
     base_url, _, pipeline = calls.connection.address.target
     embedded = calls.connection.engines.name == "embedded"
@@ -204,7 +210,7 @@ def _show(console: Console, target: str, plan: str, found: dict[str, Any], repor
         console.print()
         console.print(_latency(found["latency_ms"]))
         console.print()
-        console.print(_histogram(found["histogram_ms"]))
+        console.print(_histogram(console, found["histogram_ms"]))
     if found["errors"]:
         console.print()
         console.print(screen.facts([(f"{count:,}", name) for name, count in found["errors"].items()]))
@@ -214,20 +220,21 @@ def _show(console: Console, target: str, plan: str, found: dict[str, Any], repor
         console.print(Text(f"\nreport written to {report}", style="dim"), soft_wrap=True)
 
 
-def _latency(latency: dict[str, float]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold", title="latency, ms", title_justify="left")
-    for name in latency:
-        table.add_column(name, justify="right")
-    table.add_row(*(f"{value:,.1f}" for value in latency.values()))
-    return table
+def _latency(latency: dict[str, float]) -> screen.Rows:
+    names = tuple(latency)
+    values = [f"{value:,.1f}" for value in latency.values()]
+    return screen.Rows(names, [values], numbers=names, title="latency, ms")
 
 
-def _histogram(rows: list[dict[str, Any]]) -> Table:
+def _histogram(console: Console, rows: list[dict[str, Any]]) -> Table:
     table = Table.grid(padding=(0, 2))
-    table.add_column(justify="right", style="dim")
+    table.add_column(justify="right", style="dim", no_wrap=True)
     table.add_column(no_wrap=True)
+    labels = [f"{row['from']:,.1f} to {row['to']:,.1f} ms" for row in rows]
     most = max(row["count"] for row in rows)
-    for row in rows:
-        bar = "█" * round(_BAR * row["count"] / most) or ("▏" if row["count"] else "")
-        table.add_row(f"{row['from']:,.1f} to {row['to']:,.1f} ms", Text(f"{bar} {row['count']:,}", style="cyan"))
+    room = console.width - max(map(len, labels)) - len(f"   {most:,}")
+    longest = max(1, min(_BAR, room))
+    for label, row in zip(labels, rows, strict=True):
+        bar = "█" * round(longest * row["count"] / most) or ("▏" if row["count"] else "")
+        table.add_row(label, Text(f"{bar} {row['count']:,}", style="cyan"))
     return table

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from rich.table import Table
 from rich.text import Text
 
 from . import options, screen
 from .running import DEFAULT_URL, Url, fetch
+
+_LATENCY = ("p50", "p95", "p99")
+_TIMED = ("count", *(f"{name} ms" for name in _LATENCY))
 
 
 def metrics(url: Url = DEFAULT_URL, as_json: options.AsJson = False) -> None:
@@ -24,43 +27,34 @@ def metrics(url: Url = DEFAULT_URL, as_json: options.AsJson = False) -> None:
     if not said["calls"]:
         console.print(Text("No call has ended there yet.", style="dim"))
         return
-    console.print(_series("calls", said["calls"], ("pipeline", "operation", "outcome", "error_type")))
-    console.print(_series("attempts", said["attempts"], ("pipeline", "attempt", "status", "error_type")))
-    if said["policies"]:
-        console.print(_policies(said["policies"]))
-    counted = [(f"documents, {pipeline}", str(count)) for pipeline, count in said["documents"].items()]
-    counted += [(f"circuit, {_place(circuit)}", str(circuit["state"])) for circuit in said["circuits"]]
-    console.print(screen.facts(counted))
+    documents = [{"pipeline": pipeline, "count": count} for pipeline, count in said["documents"].items()]
+    for part in (
+        _series("calls", said["calls"], ("pipeline", "operation", "outcome", "error_type")),
+        _series("attempts", said["attempts"], ("pipeline", "attempt", "status", "error_type")),
+        _table("policies", said["policies"], ("pipeline", "event", "detail", "count"), ("count",)),
+        _table("documents", documents, ("pipeline", "count"), ("count",)),
+        _table("circuits", said["circuits"], ("pipeline", "organization", "base_url", "state")),
+    ):
+        if part.found:
+            console.print(part)
 
 
-def _place(circuit: dict[str, Any]) -> str:
-    return screen.plain(" ".join(str(circuit[name]) for name in ("pipeline", "organization", "base_url")))
-
-
-def _series(title: str, series: list[dict[str, Any]], names: tuple[str, ...]) -> Table:
-    table = _titled(title)
-    for name in names:
-        table.add_column(name.replace("_type", ""), overflow="fold")
-    for name in ("count", "p50 ms", "p95 ms", "p99 ms"):
-        table.add_column(name, justify="right", no_wrap=True)
+def _series(title: str, series: list[dict[str, Any]], names: tuple[str, ...]) -> screen.Rows:
+    entries = []
     for entry in series:
         latency = entry["latency"]
-        cells = ["-" if entry[name] is None else screen.plain(str(entry[name])) for name in names]
-        numbers = [f"{latency[name] * 1000:,.1f}" for name in ("p50", "p95", "p99")]
-        table.add_row(*map(Text, cells), f"{latency['count']:,}", *numbers)
-    return table
+        times = {f"{name} ms": f"{latency[name] * 1000:,.1f}" for name in _LATENCY}
+        entries.append({**entry, "count": latency["count"], **times})
+    return _table(title, entries, (*names, *_TIMED), _TIMED)
 
 
-def _policies(policies: list[dict[str, Any]]) -> Table:
-    table = _titled("policies")
-    for name in ("pipeline", "event", "detail"):
-        table.add_column(name, overflow="fold")
-    table.add_column("count", justify="right")
-    for entry in policies:
-        cells = [screen.plain(str(entry[name])) for name in ("pipeline", "event", "detail")]
-        table.add_row(*map(Text, cells), f"{entry['count']:,}")
-    return table
+def _table(title: str, entries: list[dict[str, Any]], names: Sequence[str], numbers: Sequence[str] = ()) -> screen.Rows:
+    found = [[_text(entry[name]) for name in names] for entry in entries]
+    shown = [name.removesuffix("_type").replace("base_url", "service") for name in names]
+    return screen.Rows(shown, found, numbers=numbers, title=title)
 
 
-def _titled(title: str) -> Table:
-    return Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, header_style="dim")
+def _text(value: Any) -> str:
+    if value is None:
+        return "-"
+    return f"{value:,}" if isinstance(value, int) else str(value)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.padding import Padding
+from rich.table import Table
 from rich.text import Text
 
 from .screen import plain
@@ -69,16 +70,20 @@ def show(console: Console, passages: Sequence[Passage], question: str, *, full: 
         console.print(Padding(shown, (0, 0, 0, 4)))
 
 
-def _headline(rank: int, passage: Passage, width: int) -> Text:
+def _headline(rank: int, passage: Passage, width: int) -> Table:
+    """Rank, score, and where it comes from, which may take three lines; of a longer name its end is shown."""
     score = "    -" if passage.score is None else f"{passage.score:.3f}"
-    tail = f"  passage {passage.chunk}" if passage.chunk else ""
     source = plain(passage.source)
-    room = width - 13 - len(tail)
-    if len(source) > room:
-        source = "…" + source[len(source) - room + 1 :]
-    return Text.assemble(
-        (f"{rank:>2}  ", "dim"), (f"{score}  ", "bold green"), (source, "cyan"), (tail, "dim"), no_wrap=True
-    )
+    most = 3 * (width - 13)
+    if len(source) > most:
+        source = "…" + source[len(source) - most + 1 :]
+    line = Table.grid(padding=(0, 2))
+    line.add_column(style="dim", no_wrap=True)
+    line.add_column(style="bold green", no_wrap=True)
+    line.add_column(overflow="fold")
+    chunk = f"  passage {passage.chunk}" if passage.chunk else ""
+    line.add_row(f"{rank:>2}", score, Text.assemble((source, "cyan"), (chunk, "dim")))
+    return line
 
 
 def excerpt(text: str, question: str, most: int) -> str:

@@ -8,14 +8,17 @@ import unicodedata
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import Any
 
 import typer
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
 _WIDEST = 110
+_NARROWEST = 12
+"""Characters under which a folded text cannot be read any more."""
 
 
 def out() -> Console:
@@ -55,14 +58,63 @@ def collected(files: int, passages: int) -> str:
     return f"{counted(files, 'file')}, {counted(passages, 'passage')}"
 
 
-def facts(rows: Sequence[tuple[str, str]]) -> Table:
+def facts(rows: Sequence[tuple[str, str | Text]]) -> Table:
     """Names and values, side by side."""
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in rows:
-        table.add_row(name, Text(plain(value)))
+        table.add_row(name, Text(plain(value)) if isinstance(value, str) else value)
     return table
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """A table whose columns of texts may fold; name by name where the screen is too narrow to fold them readably."""
+
+    names: Sequence[str]
+    found: Sequence[Sequence[str | Text]]
+    numbers: Sequence[str] = ()
+    """Which of the names are of numbers: those columns never fold."""
+    title: str = ""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        cells = [[Text(plain(cell)) if isinstance(cell, str) else cell for cell in row] for row in self.found]
+        if self._needed(cells) <= options.max_width:
+            yield self._table(cells)
+            return
+        if self.title:
+            yield Text(self.title, style="bold")
+        for number, row in enumerate(cells):
+            if number:
+                yield ""
+            yield facts(list(zip(self.names, row, strict=True)))
+
+    def _needed(self, cells: Sequence[Sequence[Text]]) -> int:
+        """Characters that a table needs to be read."""
+        needed = 2 * (len(self.names) - 1)
+        for number, name in enumerate(self.names):
+            widest = max([len(name), *(row[number].cell_len for row in cells)])
+            needed += widest if name in self.numbers else max(len(name), min(widest, _NARROWEST))
+        return needed
+
+    def _table(self, cells: Sequence[Sequence[Text]]) -> Table:
+        header = "dim" if self.title else "bold"
+        table = Table(title=self.title or None, title_justify="left", title_style="bold", box=None, pad_edge=False,
+                      header_style=header)  # fmt: skip
+        for name in self.names:
+            if name in self.numbers:
+                table.add_column(name, justify="right", no_wrap=True)
+            else:
+                table.add_column(name, overflow="fold")
+        for row in cells:
+            table.add_row(*row)
+        return table
+
+
+def bar_width(console: Console) -> int:
+    """How wide a progress bar is, so that what stands beside it is not cut."""
+    return max(4, min(30, console.width - 42))
 
 
 def skipped_files(skipped: Sequence[tuple[str, str]], most: int = 20) -> None:

@@ -15,14 +15,20 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from rage_retrievers import VectorizeClient
+from rage_retrievers.asgi import CircuitState, routes
 from rage_retrievers.cli.app import app
 from rage_retrievers.local import LocalServer, LocalService
+from rage_retrievers.observability import Metrics
 
 TEXTS = {
     "tomatoes.md": "# Tomatoes\n\nTomatoes want sun and water. Prune the side shoots of tomatoes every week.",
     "bees.txt": "Honey bees dance to tell each other where the flowers are. A hive holds one queen.",
     "engines.txt": "A two stroke engine fires once in every revolution of the crankshaft.",
 }
+TOKEN = "secret-token-that-must-never-be-shown"
+CIRCUITS: list[CircuitState] = []
+"""The circuits that the `operated` service tells of."""
 _PROGRAM = "from rage_retrievers.cli import main; main()"
 
 
@@ -126,4 +132,23 @@ def where(server: LocalServer, monkeypatch: pytest.MonkeyPatch) -> LocalServer:
     return server
 
 
-TOKEN = "secret-token-that-must-never-be-shown"
+@pytest.fixture
+def operated(folder: Path, tmp_path: Path) -> Iterator[str]:
+    """A service that mounts the operators' routes and has answered two questions; gives its address."""
+    CIRCUITS[:] = [CircuitState("http://service/v1", "org-1", "aip-1", "closed", 0.0)]
+    metrics = Metrics()
+    with LocalService.open(folder, cache_dir=tmp_path / "server-cache") as service:
+        told = routes(metrics=metrics, states=lambda: CIRCUITS)
+        with (
+            LocalServer(service, routes=told) as server,
+            VectorizeClient(
+                base_url=server.url,
+                organization=service.organization,
+                pipeline_id=service.pipeline_id,
+                api_key=TOKEN,
+                listeners=(metrics,),
+            ) as client,
+        ):
+            client.retrieve("bees")
+            client.retrieve("tomatoes")
+            yield server.url.removesuffix("/v1")

@@ -3,41 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from rage_retrievers import VectorizeClient
-from rage_retrievers.asgi import CircuitState, routes
+from rage_retrievers.asgi import CircuitState
 from rage_retrievers.local import LocalServer, LocalService
-from rage_retrievers.observability import Metrics
 
-from .conftest import TOKEN, Run
-
-CIRCUITS: list[CircuitState] = []
-
-
-@pytest.fixture
-def operated(folder: Path, tmp_path: Path) -> Iterator[str]:
-    """A service that mounts the operators' routes and has answered two questions; gives its address."""
-    CIRCUITS[:] = [CircuitState("http://service/v1", "org-1", "aip-1", "closed", 0.0)]
-    metrics = Metrics()
-    with LocalService.open(folder, cache_dir=tmp_path / "server-cache") as service:
-        told = routes(metrics=metrics, states=lambda: CIRCUITS)
-        with (
-            LocalServer(service, routes=told) as server,
-            VectorizeClient(
-                base_url=server.url,
-                organization=service.organization,
-                pipeline_id=service.pipeline_id,
-                api_key=TOKEN,
-                listeners=(metrics,),
-            ) as client,
-        ):
-            client.retrieve("bees")
-            client.retrieve("tomatoes")
-            yield server.url.removesuffix("/v1")
+from .conftest import CIRCUITS, TOKEN, Run
 
 
 def test_health_asks_the_pipeline(run: Run, where: LocalServer) -> None:
