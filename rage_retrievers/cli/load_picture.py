@@ -5,12 +5,18 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from datetime import datetime
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigurationError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+_LINE, _ROW, _AXIS = 0.17, 0.3, 0.7
+"""Inches of a line of words, of a bar, and of the axis below the bars."""
+_COLUMNS = 96
+"""Characters of a line of words."""
 
 
 def png_report(plan: str, target: str, measured: dict[str, Any], when: datetime) -> bytes:
@@ -20,13 +26,14 @@ def png_report(plan: str, target: str, measured: dict[str, Any], when: datetime)
 
     rows = measured["histogram_ms"]
     facts = _facts(plan, target, measured, when)
-    inches = 0.8 + 0.22 * len(facts) + 0.3 * max(len(rows), 1)
-    figure = Figure(figsize=(9, inches), dpi=120, layout="constrained")
-    words, bars = figure.subplots(2, 1, height_ratios=[0.22 * len(facts), 0.3 * max(len(rows), 1)])
+    heights = [_LINE * len(facts), _AXIS + _ROW * len(rows)] if rows else [_LINE * len(facts)]
+    figure = Figure(figsize=(9, sum(heights)), dpi=120, layout="constrained")
+    words, *bars = figure.subplots(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
     words.axis("off")
     # Without mathtext: a dollar sign in a name is a dollar sign.
     words.text(0, 1, "\n".join(facts), va="top", family="monospace", fontsize=9, parse_math=False)
-    _draw(bars, rows)
+    for axes in bars:
+        _draw(axes, rows)
     drawn = io.BytesIO()
     figure.savefig(drawn, format="png")
     return drawn.getvalue()
@@ -54,7 +61,8 @@ def _facts(plan: str, target: str, measured: dict[str, Any], when: datetime) -> 
         f"time      {measured['elapsed_s']:,} s, {measured['answers_per_s'] or 0:,} answers/s",
         f"ms        {latency or '-'}",
     ]
-    return found + [f"{count:>8,}  {name}" for name, count in measured["errors"].items()]
+    found += [f"{count:>8,}  {name}" for name, count in measured["errors"].items()]
+    return [line for fact in found for line in wrap(fact, _COLUMNS, subsequent_indent=" " * 10)]
 
 
 def _draw(bars: Axes, rows: Sequence[dict[str, Any]]) -> None:
@@ -62,7 +70,7 @@ def _draw(bars: Axes, rows: Sequence[dict[str, Any]]) -> None:
     drawn = bars.barh(range(len(rows)), [row["count"] for row in rows], color="#3a6ea5")
     bars.bar_label(drawn, [f"{row['count']:,}" for row in rows], padding=3)
     bars.set_yticks(range(len(rows)), labels)
-    bars.invert_yaxis()
+    bars.set_ylim(len(rows) - 0.5, -0.5)  # the fastest above, and no margin over it
     bars.set_xlabel("answers")
     bars.set_ylabel("latency, ms")
     bars.spines[["top", "right"]].set_visible(False)

@@ -11,11 +11,11 @@ _STYLE = """
 body{font:16px/1.5 system-ui,sans-serif;max-width:52rem;margin:2rem auto;padding:0 1rem;color:#222;background:#fff}
 table{border-collapse:collapse;margin:1rem 0}td,th{padding:.25rem 1rem .25rem 0;text-align:left}
 td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}tr{border-bottom:1px solid #ddd}
-svg{width:100%;height:auto}rect{fill:#3a6ea5}text{font:12px system-ui,sans-serif;fill:#444}
-@media(prefers-color-scheme:dark){body{color:#ddd;background:#181818}tr{border-color:#444}text{fill:#bbb}}
+td{overflow-wrap:anywhere}td.n{white-space:nowrap}
+.bars{width:100%}.bars tr{border:0}.bars td{padding:.1rem .75rem .1rem 0}.bars td:last-child{width:100%}
+.bars div{height:1rem;background:#3a6ea5}
+@media(prefers-color-scheme:dark){body{color:#ddd;background:#181818}tr{border-color:#444}}
 """
-_ROW = 22
-_LABEL, _BARS, _WIDTH = 150, 480, 720
 
 
 def html_report(plan: str, target: str, measured: dict[str, Any], when: datetime) -> str:
@@ -47,18 +47,10 @@ def _table(rows: Iterable[tuple[str, str]], *, numbers: bool = False) -> str:
 
 
 def _bars(rows: Sequence[dict[str, Any]]) -> str:
-    if not rows:
-        return ""
-    most = max(row["count"] for row in rows)
-    drawn = []
-    for number, row in enumerate(rows):
-        top = number * _ROW
-        width = _BARS * row["count"] / most
-        label = f"{row['from']:,.1f} to {row['to']:,.1f}"
-        drawn.append(
-            f'<text x="{_LABEL - 10}" y="{top + 15}" text-anchor="end">{label}</text>'
-            f'<rect x="{_LABEL}" y="{top + 3}" width="{width:.1f}" height="{_ROW - 6}"></rect>'
-            f'<text x="{_LABEL + width + 8:.1f}" y="{top + 15}">{row["count"]:,}</text>'
-        )
-    height = len(rows) * _ROW
-    return f'<svg viewBox="0 0 {_WIDTH} {height}" role="img" aria-label="Histogram">{"".join(drawn)}</svg>'
+    most = max((row["count"] for row in rows), default=0)
+    drawn = "".join(
+        f'<tr><td class="n">{row["from"]:,.1f} to {row["to"]:,.1f}</td><td class="n">{row["count"]:,}</td>'
+        f'<td><div style="width:{100 * row["count"] / most:.1f}%"></div></td></tr>'
+        for row in rows
+    )
+    return f'<table class="bars">{drawn}</table>' if rows else ""
