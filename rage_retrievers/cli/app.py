@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.text import Text
 from typer.core import TyperGroup
 
-from . import screen
+from . import STOPPED, screen, stopped
 from .ask import ask
 from .circuit_status import circuit_status
 from .demo import demo
@@ -29,7 +29,10 @@ _PANELS_FROM = 72
 
 
 class Rage(TyperGroup):
-    """Every command ends the same way: 0, or one line on stderr (an object on stdout with --json) and 1 or 2."""
+    """Every command ends the same way: 0, or one line on stderr (an object on stdout with --json) and 1 or 2.
+
+    Ctrl-C is one line on stderr and 130.
+    """
 
     def main(self, *args: Any, **extra: Any) -> Any:
         """Run, say in one line what failed, and exit."""
@@ -51,6 +54,8 @@ class Rage(TyperGroup):
             code = FAILED
         except Exception as error:
             code = _fail(error, as_json="--json" in words)
+        if code == STOPPED:  # what typer makes of a KeyboardInterrupt
+            stopped()
         sys.exit(code if isinstance(code, int) else OK)
 
 

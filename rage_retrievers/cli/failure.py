@@ -12,7 +12,7 @@ from ..errors import ConfigurationError, RageError
 
 OK, FAILED, BAD_INPUT = 0, 1, 2
 
-EXIT_CODES = "Exit codes: 0 done, 1 the service or a call failed, 2 bad input or configuration."
+EXIT_CODES = "Exit codes: 0 done, 1 the service or a call failed, 2 bad input or configuration, 130 stopped by Ctrl-C."
 
 
 class CommandFailedError(Exception):

@@ -84,7 +84,9 @@ def load_test(
         screen.write_json({"service": target, "plan": plan.described(), **found})
     else:
         _show(screen.out(), target, plan.described(), found, report)
-    if measured.failed or measured.interrupted:
+    if measured.interrupted:
+        raise KeyboardInterrupt
+    if measured.failed:
         raise CommandFailedError
 
 
