@@ -32,6 +32,7 @@ REGIONS: dict[str, Callable[[str], str]] = {
     "metrics": observability.metrics,
     "labels": observability.labels,
     "attributes": observability.attributes,
+    "points": observability.points,
     "audit": observability.audit,
     "secrets": observability.redaction,
     "advice": observability.advice,

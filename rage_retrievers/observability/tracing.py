@@ -133,7 +133,7 @@ class Tracing:
     def _mark(self, call: _Open, event: Event) -> None:
         """Keep what a policy did on the span of the call."""
         if call.span.is_recording():
-            call.span.add_event(event.name, _point(event))
+            call.span.add_event(event.name, point(event))
 
     def _start(self, event: CallStarted) -> None:
         context = get_current()
@@ -345,7 +345,7 @@ def _server(url: str) -> Mapping[str, Any]:
     return found
 
 
-def _point(event: Event) -> dict[str, Any]:
+def point(event: Event) -> dict[str, Any]:
     """What the call's span keeps of a policy's event."""
     match event:
         case RetryScheduled():

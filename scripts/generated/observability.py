@@ -145,6 +145,13 @@ def attributes(_: str) -> str:
     )
 
 
+def points(_: str) -> str:
+    """Every event on the span of a call, with what it holds."""
+    told = ((type(sample), tracing.point(sample)) for sample in _SAMPLES)
+    rows = ([code(kind.name), _codes(held), _first_sentence(kind)] for kind, held in told if held)
+    return table(["event", "attributes", "when"], rows)
+
+
 _AUDITED = {
     "correlation_id": "ties the record to logs, traces and the service's own records",
     "call_id": "the logical call",

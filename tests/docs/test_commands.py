@@ -9,6 +9,8 @@ import tomllib
 
 import pytest
 
+from rage_retrievers.cli.app import app
+
 from .test_examples import PAGES, ROOT, named
 
 PAGES_WITH_COMMANDS = [named(page) for page in PAGES if "```console\n" in page.read_text()]
@@ -25,6 +27,15 @@ def test_documented_commands_print_what_is_shown(page: str) -> None:
         check=False,
     )
     assert (done.stdout, done.stderr, done.returncode) == ("", "", 0)
+
+
+def test_every_command_is_shown_with_what_it_prints() -> None:
+    """The page of the command runs each of them; the test above holds what they print."""
+    shown = re.findall(r"^\$ .*?\brage ([a-z-]+)", (ROOT / "docs" / "command.md").read_text(), re.MULTILINE)
+    assert "docs/command.md" in PAGES_WITH_COMMANDS
+    assert {command.name or getattr(command.callback, "__name__", "") for command in app.registered_commands} == set(
+        shown
+    )
 
 
 def lines(kind: str) -> list[tuple[str, str]]:
