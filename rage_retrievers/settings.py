@@ -309,6 +309,11 @@ class VectorizeSettings(BaseSettings):
             raise ValueError(f"degrade = {self.degrade!r} needs a cache to answer from; set enable_caching as well.")
         return self
 
+    def __getstate__(self) -> dict[Any, Any]:
+        """Everything but the secrets; `changed(api_key=…)` gives the copy that a pickle brings a token of its own."""
+        state = super().__getstate__()
+        return {**state, "__dict__": {k: None if isinstance(v, SecretStr) else v for k, v in state["__dict__"].items()}}
+
     def changed(self, **given: Any) -> Self:
         """A copy with these values; None stands for not given. Raises what `load` raises."""
         wanted = {name: value for name, value in given.items() if value is not None}

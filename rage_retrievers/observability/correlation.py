@@ -42,8 +42,14 @@ def safe_id(value: object) -> str | None:
 
 @contextmanager
 def correlation(value: object = None, *, prefix: str = DEFAULT_PREFIX) -> Iterator[str]:
-    """Within this context every call has this id: `value` where it is a usable id, else a new one."""
-    chosen = safe_id(value) or new_id(prefix)
+    """Within this context every call has this id: `value` where it is a usable id, else a new one.
+
+    An id that holds a credential or an e-mail address is none: it would stand in every log.
+    """
+    from .redaction import DEFAULT_REDACTOR
+
+    given = safe_id(value)
+    chosen = given if given is not None and DEFAULT_REDACTOR.identifier(given) == given else new_id(prefix)
     token = correlation_id.set(chosen)
     try:
         yield chosen

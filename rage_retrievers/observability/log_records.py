@@ -94,18 +94,36 @@ class RedactingFilter(logging.Filter):
         """Always true; the record's message, extra fields and traceback are redacted in place."""
         if isinstance(record.msg, Line):  # made of redacted fields
             return True
-        record.msg = self._redactor.text(record.getMessage())
+        record.msg = self._redactor.text(_message(record))
         record.args = None
         if record.exc_info:
-            record.exc_text = self._redactor.text("".join(traceback.format_exception(*record.exc_info)).rstrip())
+            record.exc_text = "".join(traceback.format_exception(*record.exc_info)).rstrip()
             record.exc_info = None
         for name, value in record.__dict__.items():
-            if name not in _PLAIN_RECORD and isinstance(value, str | Mapping | list | tuple):
-                record.__dict__[name] = self._redactor.value(value)
+            if name not in _WORDLESS and value is not None and not isinstance(value, bool | int | float):
+                record.__dict__[name] = self._shown(value)
         return True
+
+    def _shown(self, value: object) -> object:
+        if isinstance(value, str | bytes | bytearray | Mapping | list | tuple | set | frozenset):
+            return self._redactor.value(value)
+        # A formatter may need the object itself, so it stays unless its words hold something.
+        text = str(value)
+        shown = self._redactor.text(text)
+        return value if shown == text else shown
+
+
+def _message(record: logging.LogRecord) -> str:
+    """The record's message; where its arguments do not fit, both: logging itself would print them on stderr."""
+    try:
+        return record.getMessage()
+    except Exception:  # whatever an argument raises
+        return f"{record.msg} {record.args}"
 
 
 _PLAIN_RECORD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "event", "taskName"}
+_WORDLESS = _PLAIN_RECORD - {"event", "exc_text", "stack_info"}
+"""What the application did not write."""
 
 
 def timestamp(seconds: float) -> str:

@@ -280,15 +280,23 @@ class Redactor:
     def error(self, error: E) -> E:
         """The same error, its words redacted in place with those of its causes: what a service echoed stays here."""
         seen: set[int] = set()
-        current: BaseException | None = error
-        while current is not None and id(current) not in seen:
-            seen.add(id(current))
-            self._scrub(current)
-            current = current.__cause__ or current.__context__
+        waiting: list[BaseException | None] = [error]
+        while waiting:
+            current = waiting.pop()
+            if current is not None and id(current) not in seen:
+                seen.add(id(current))
+                self._scrub(current)
+                waiting += [current.__cause__, current.__context__]
+                waiting += current.exceptions if isinstance(current, BaseExceptionGroup) else ()
         return error
 
     def _scrub(self, error: BaseException) -> None:
-        error.args = tuple(self.text(part) if isinstance(part, str) else part for part in error.args)
+        if not isinstance(error, BaseExceptionGroup):  # whose arguments are its errors
+            error.args = tuple(
+                self.value(part) if isinstance(part, str | bytes | Mapping | list) else part for part in error.args
+            )
+        if getattr(error, "__notes__", None):
+            error.__notes__ = [self.text(str(note)) for note in error.__notes__]
         if isinstance(error, RageError):
             words = {name: self.text(value) for name, value in vars(error).items() if isinstance(value, str)}
             vars(error).update(words)

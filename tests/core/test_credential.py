@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from rage_retrievers._connection import Credential
+from rage_retrievers._connection import Credential, Token
 from rage_retrievers._flow import Ask, Wait
 from rage_retrievers.errors import ConfigurationError, DeadlineExceededError
 
@@ -17,17 +17,18 @@ def asking() -> Credential:
     return Credential(lambda: "never called here: these tests answer in its place")
 
 
-def begun(credential: Credential, effect: type[Any], remaining: float = 5.0) -> Generator[Any, Any, str]:
+def begun(credential: Credential, effect: type[Any], remaining: float = 5.0) -> Generator[Any, Any, Token]:
     """A call that needs the token, at its first effect."""
     flow = credential.token(lambda: remaining)
     assert type(next(flow)) is effect
     return flow
 
 
-def ended(flow: Generator[Any, Any, str], answer: Any) -> str:
+def ended(flow: Generator[Any, Any, Token], answer: Any) -> str:
     with pytest.raises(StopIteration) as stop:
         flow.send(answer)
-    return str(stop.value.value)
+    assert isinstance(stop.value.value, Token)
+    return stop.value.value.value
 
 
 def test_calls_that_need_the_token_together_ask_once() -> None:
@@ -42,13 +43,17 @@ def test_calls_refused_together_ask_once_more() -> None:
     """Whoever hears of the 401 later takes the token that is there, and whoever hears of it now waits."""
     credential = asking()
     ended(begun(credential, Ask), "t-1")
-    credential.expire("t-1")
+    refused = credential.current()
+    assert refused is not None
+    credential.expire(refused)
     first = begun(credential, Ask)
-    credential.expire("t-1")
+    credential.expire(refused)
     second = begun(credential, Wait)
     assert (ended(first, "t-2"), ended(second, None)) == ("t-2", "t-2")
-    credential.expire("t-1")
-    assert credential.current() == "t-2"
+    credential.expire(refused)
+    kept = credential.current()
+    assert kept is not None
+    assert kept.value == "t-2"
 
 
 def test_a_failure_is_everyones_and_not_kept() -> None:

@@ -1,0 +1,162 @@
+"""What is kept of a call, an error or a setting, for whoever dumps it: variables of frames, pickles, notes, groups."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import logging
+import pickle
+import traceback
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from rich.pretty import pretty_repr
+
+from rage_retrievers.client import AsyncVectorizeClient, VectorizeClient
+from rage_retrievers.errors import RageError, ServerError
+from rage_retrievers.langchain import VectorizeRetriever as LangChainRetriever
+from rage_retrievers.llama_index import VectorizeRetriever as LlamaIndexRetriever
+from rage_retrievers.observability import Redactor, correlation, register_secret
+from rage_retrievers.observability.log_records import JSONFormatter, RedactingFilter
+from rage_retrievers.observability.secrets import Secrets
+from rage_retrievers.settings import VectorizeSettings
+from rage_retrievers.testing import FaultServer, status
+from rage_retrievers.testing.faults import Fault, Hang, Reset, Script
+
+TOKEN = "planted-token/with+odd=characters-4711-and-long"
+EMAIL = "ada.lovelace@example.org"
+
+
+def blocking(**options: Any) -> None:
+    with VectorizeClient(**options) as client:
+        client.retrieve("q")
+
+
+def in_tasks(**options: Any) -> None:
+    async def ask() -> None:
+        async with AsyncVectorizeClient(**options) as client:
+            await client.retrieve("q")
+
+    asyncio.run(ask())
+
+
+CALLERS: list[Callable[..., Any]] = [
+    blocking,
+    in_tasks,
+    lambda **options: LangChainRetriever(**options).invoke("q"),
+    lambda **options: asyncio.run(LangChainRetriever(**options).ainvoke("q")),
+    lambda **options: LlamaIndexRetriever(**options).retrieve("q"),
+    lambda **options: asyncio.run(LlamaIndexRetriever(**options).aretrieve("q")),
+]
+
+
+@pytest.mark.parametrize("script", [status(401), status(503), Fault((Reset(),)), Fault((Hang(),))], ids=str)
+@pytest.mark.parametrize("engine", ["httpx", "httptools"])
+@pytest.mark.parametrize(
+    "ask", CALLERS, ids=["blocking", "async", "LangChain", "aLangChain", "LlamaIndex", "aLlamaIndex"]
+)
+def test_no_variable_of_a_traceback_shows_the_token(ask: Callable[..., Any], engine: str, script: Script) -> None:
+    """As rich, Sentry and pytest show them: by their repr, containers and dataclasses taken apart."""
+    with FaultServer(script) as server, pytest.raises(RageError) as raised:
+        ask(base_url=server.url, organization="o", pipeline_id="p", api_key=TOKEN, engine=engine, timeout=0.2)
+    link: BaseException | None = raised.value
+    looked = 0
+    while link is not None:
+        for frame, _ in traceback.walk_tb(link.__traceback__):
+            if "rage_retrievers" in frame.f_code.co_filename:
+                looked += 1
+                for name, value in frame.f_locals.items():
+                    if name not in ("options", "given"):  # the caller's own arguments, which its frame has as well
+                        assert TOKEN not in repr(value) + pretty_repr(value), (frame.f_code.co_qualname, name)
+        link = link.__cause__ or link.__context__
+    assert looked > 3
+
+
+def test_a_pickle_of_the_settings_has_no_secret() -> None:
+    """The rest is kept; whoever unpickles them has a token of its own. A copy within the process keeps everything."""
+    settings = VectorizeSettings.load(api_key=TOKEN, audit_key=TOKEN, num_results=7)
+    packed = pickle.dumps(settings)
+    assert TOKEN.encode() not in packed
+    assert (pickle.loads(packed).num_results, pickle.loads(packed).api_key) == (7, None)
+    copied = settings.model_copy(update={"num_results": 8})
+    assert copied.api_key is not None
+    assert copied.api_key.get_secret_value() == TOKEN
+
+
+def test_a_token_in_the_place_of_a_keyword_is_hidden() -> None:
+    """Names and values mixed up end in an error that shows neither."""
+    register_secret(TOKEN)
+    where: Any = {"base_url": "http://127.0.0.1:9/v1", "organization": "o", "pipeline_id": "p"}
+    mixed_up: Any = {TOKEN: 1}
+    with VectorizeClient(**where, api_key=TOKEN) as client, pytest.raises(TypeError, match="unknown keyword") as raised:
+        client.retrieve("q", **mixed_up)
+    assert TOKEN not in str(raised.value)
+
+
+def test_all_that_hangs_on_an_error_is_redacted() -> None:
+    """Notes, arguments that are no texts, a cause and a context, and the errors of a group."""
+    redactor = Redactor(secrets=Secrets())
+    redactor.secrets.register(TOKEN)
+    error = ServerError("HTTP 500", status=500)
+    error.add_note(f"asked with {TOKEN}")
+    error.__cause__ = ExceptionGroup("two", [ValueError({"token": TOKEN}), KeyError(TOKEN.encode())])
+    error.__context__ = OSError(5, f"while {EMAIL} waited")
+    assert redactor.error(error) is error
+    shown = "".join(traceback.format_exception(error)) + repr(error.__context__) + repr(error.__cause__)
+    assert (TOKEN in shown, EMAIL in shown) == (False, False)
+    assert shown.count("[redacted]") >= 3
+
+
+def test_an_id_that_is_a_secret_or_an_address_is_not_taken() -> None:
+    """What came in as `X-Request-ID` stands in every record, so it is looked at as well."""
+    register_secret(TOKEN)
+    for given in (TOKEN, EMAIL, f"user:{EMAIL}"):
+        with correlation(given) as chosen:
+            assert chosen.startswith("rage-")
+    with correlation("4111-1111-1111-1111") as chosen:  # digits in ids only look like cards
+        assert chosen == "4111-1111-1111-1111"
+
+
+class Named:
+    def __str__(self) -> str:
+        return f"user {EMAIL}"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"msg": "m", "extra": {"event": f"signed in {EMAIL}"}},
+        {"msg": "m", "extra": {"body": EMAIL.encode()}},
+        {"msg": "m", "extra": {"users": {EMAIL}}},
+        {"msg": "m", "extra": {"user": Named()}},
+        {"msg": f"%d {EMAIL}", "args": (EMAIL,)},
+        {"msg": "m", "stack": f"Stack: {EMAIL}"},
+        {"msg": "m", "formatted": f"Traceback: {EMAIL}"},
+    ],
+    ids=["event", "bytes", "set", "object", "misfit", "stack", "formatted before"],
+)
+def test_the_filter_looks_into_every_corner_of_a_record(
+    said: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of the application's own records too, whatever they hold, in text and in JSON."""
+    for formatter in (JSONFormatter(), logging.Formatter("%(message)s")):
+        stream = io.StringIO()
+        handler = logging.StreamHandler(stream)
+        handler.addFilter(RedactingFilter())
+        handler.setFormatter(formatter)
+        record = logging.LogRecord("app", logging.INFO, "f.py", 1, said["msg"], said.get("args"), None)
+        vars(record).update(said.get("extra", {}))
+        record.stack_info, record.exc_text = said.get("stack"), said.get("formatted")
+        handler.handle(record)
+        out, err = capsys.readouterr()
+        assert "lovelace" not in stream.getvalue() + out + err
+        assert stream.getvalue()
+
+
+def test_an_object_of_the_application_stays_where_it_hides_nothing() -> None:
+    """A handler may need it: Django's take the request from the record."""
+    record = logging.makeLogRecord({"msg": "m", "request": (request := SimpleNamespace(path="/"))})
+    assert RedactingFilter().filter(record)
+    assert vars(record)["request"] is request
