@@ -65,11 +65,17 @@ def _hidden(text: str, shapes: tuple[Shape, ...]) -> str:
     return text
 
 
+_HTML_NAMES = {
+    "=": "equals", ":": "colon", '"': "quot", "'": "apos", "@": "commat", "+": "plus", ".": "period",
+}  # fmt: skip
+
+
 def _escaped(char: str) -> str:
     """A pattern for an ASCII character as it is, and as it is escaped for JSON, for a URL (twice too) and for HTML."""
-    code, names = f"{ord(char):02x}", {"=": "equals", ":": "colon", '"': "quot", "'": "apos", "@": "commat"}
+    code = f"{ord(char):02x}"
     digits = f"{code[0]}[{code[1]}{code[1].upper()}]"
-    return rf"(?:{re.escape(char)}|\\u00{digits}|%(?:25)?{digits}|&#(?:0*{ord(char)}|[xX]0*{digits});|&{names[char]};)"
+    in_html = rf"&#(?:0*{ord(char)}|[xX]0*{digits});|&{_HTML_NAMES[char]};"
+    return rf"(?:{re.escape(char)}|\\{{1,4}}u00{digits}|%(?:25)?{digits}|{in_html})"
 
 
 _ASSIGNS = f"(?:{_escaped('=')}|{_escaped(':')})"
@@ -106,13 +112,21 @@ def _luhn(digits: str) -> bool:
     return sum(value - 9 if value > 9 else value for value in doubled) % 10 == 0
 
 
+_GAP = (
+    r"(?:[ \u00a0\u2007\u2009\u202f\u2010-\u2015-]|%20|%2[dD]|%[cC]2%[aA]0|\+|&nbsp;"
+    r"|\\{1,4}u(?:00[aA]0|20(?:0[79]|1[0-5]|2[fF])))"
+)
+"""What parts the groups of a number: spaces and dashes of every width, as they are and as they are escaped."""
+_PARTS = re.compile(rf"{_GAP}|(\d+)", re.ASCII)
+_GAPS = re.compile(_GAP)
+
 _CARDS_BEGIN = "234568"
 """Numbers of the payment networks; seconds since 1970, in whatever unit, begin with 1."""
 
 
 def _hide_cards(run: str) -> str:
     """The run of digit groups without any window of whole groups that is a card number."""
-    groups = list(re.finditer(r"\d+", run))
+    groups = [part for part in _PARTS.finditer(run) if part[1]]
     for first in range(len(groups)):
         if groups[first][0][0] not in _CARDS_BEGIN:
             continue
@@ -129,8 +143,10 @@ def _hide_cards(run: str) -> str:
 def _hide_iban(run: str) -> str:
     """The run without its longest beginning that is an IBAN; the pattern may have taken in words that follow."""
     for end in range(len(run), 14, -1):
-        compact = re.sub(r"[^A-Za-z0-9]", "", run[:end]).upper()
-        if 15 <= len(compact) <= 34 and run[end - 1].isalnum() and _mod97(compact):
+        if not run[end - 1].isalnum():
+            continue
+        compact = _GAPS.sub("", run[:end]).upper()
+        if 15 <= len(compact) <= 34 and compact.isalnum() and _mod97(compact):
             return "[iban]" + run[end:]
     return run
 
@@ -140,24 +156,33 @@ def _mod97(compact: str) -> bool:
 
 
 def _hide_phone(run: str) -> str:
-    return "[phone]" if 8 <= len(re.sub(r"\D", "", run)) <= 15 else run
+    return "[phone]" if 8 <= len(re.sub(r"\D", "", _GAPS.sub("", _PLUS_SIGN.sub("", run)))) <= 15 else run
 
 
+_PLUS = _escaped("+")
+_PLUS_SIGN = re.compile(_PLUS)
 _AT = rf"(?:{_escaped('@')}|[\uff20\ufe6b])"
+_DOT = rf"(?:{_escaped('.')}|\uff0e)"
 EMAIL_SHAPES = (
     Shape(
         "[email]",
         # An apostrophe belongs to a name only between letters; elsewhere it is a quotation mark.
         re.compile(
-            rf"(?<![\w.+%-])(?<!\w')(?:[\w.+-]|%(?!(?:25)?40)|(?<=\w)'(?=\w))+{_AT}(?:[\w-]+[.\uff0e])+[\w-]{{2,}}"
+            rf"(?<![\w.+%-])(?<!\w')(?:[\w.+-]|%(?!(?:25)?40)|(?<=\w)'(?=\w))+{_AT}(?:[\w-]+{_DOT})+[\w-]{{2,}}"
         ),
         ("@", "40", "#64", "#064", "commat", "\uff20", "\ufe6b"),
     ),
 )
-_CARD_GROUPS = r"\d{2,19}(?:[ \u00a0-]\d{2,19}){0,9}"
+_CARD_GROUPS = rf"\d{{2,19}}(?:{_GAP}\d{{2,19}}){{0,9}}"
+_BEGINS = r"(?:\b|(?<=_)|(?<=\\[nrt])|(?<=%[0-9a-fA-F]{2}))"  # after an escaped line break too
+_BETWEEN = rf"(?:{_GAP}|[./()]){{0,2}}"
 PERSONAL_SHAPES = (
     *EMAIL_SHAPES,
-    Shape("[iban]", re.compile(r"\b[A-Za-z]{2}\d{2}(?:[ -]?[A-Za-z0-9]){11,30}\b", re.ASCII), check=_hide_iban),
+    Shape(
+        "[iban]",
+        re.compile(rf"{_BEGINS}[A-Za-z]{{2}}\d{{2}}(?:{_GAP}?[A-Za-z0-9]){{11,30}}(?![A-Za-z0-9])", re.ASCII),
+        check=_hide_iban,
+    ),
     # Dots only where they part a number as cards are parted: elsewhere they make a decimal, a version or an address.
     Shape(
         "[card]",
@@ -171,7 +196,7 @@ PERSONAL_SHAPES = (
     Shape(
         "[phone]",
         re.compile(
-            r"(?<![\w.+])(?:\+[1-9](?:[ ./()\u00a0-]{0,2}\d){6,14}"
+            rf"(?:(?<![\w.+])|(?<=_)|(?<=\\[nrt]))(?:{_PLUS}[1-9](?:{_BETWEEN}\d){{6,14}}"
             r"|(?<!\d[ -])(?:00[1-9](?:[ ./()\u00a0-]{0,2}\d){6,14}|\(?0?\d{2,4}\)?[ ./-]\d{3,4}[ .-]\d{3,4}"
             r"|\(0\d{1,5}\)[ /-]{0,2}\d{2,4}(?:[ /-]?\d{2,4}){1,4}|(?<!/)0\d{2,4}[ /-]\d{5,9}))"
             r"(?!\w|[ .-]\d)",
@@ -229,7 +254,8 @@ class Redactor:
         given = list(texts)
         if not given:
             return given
-        shown = self.identifier("\n".join(given)).split("\n")
+        # A separator that is white space, and no line break within a secret.
+        shown = self.identifier("\x1e".join(given)).split("\x1e")
         return shown if len(shown) == len(given) else [self.identifier(text) for text in given]
 
     def passage(self, text: str, most: int = 2_000) -> str:

@@ -10,6 +10,8 @@ import html
 import json
 import re
 import threading
+from bisect import bisect_right
+from collections.abc import Iterable
 from urllib.parse import quote, quote_plus
 
 REDACTED = "[redacted]"
@@ -41,20 +43,80 @@ class Secrets:
 
     def hide(self, text: str) -> str:
         """The text without any registered secret."""
+        if self._forms and _BREAK(text):
+            text = self._mended(text)
         for form in self._forms:
             # Searching is the fast part, and nearly always all of it.
             if form in text:
-                text = _replace(form, text)
+                text = self._replaced(form, text)
         return text
+
+    def _mended(self, text: str) -> str:
+        """The text without the secrets that line breaks, or characters nobody sees, cut in two or more."""
+        pieces, begins, at, length = [], [], 0, 0
+        for found in [*_BREAKS.finditer(text), None]:
+            piece = text[at : found.start() if found else len(text)]
+            pieces.append(piece)
+            begins.append((length, at))
+            length, at = length + len(piece), found.end() if found else at
+        whole = "".join(pieces)
+
+        def place(index: int) -> int:
+            """Where a character of the whole stands in the text."""
+            begin, start = begins[bisect_right(begins, (index, len(text))) - 1]
+            return start + index - begin
+
+        spans = [
+            (place(found.start()), place(found.end() - 1) + 1)
+            for form in self._forms
+            if len(form) > _BEGINNING and form in whole
+            for found in re.finditer(re.escape(form), whole)
+        ]
+        for start, end in reversed(_apart(spans)):
+            text = text[:start] + REDACTED + text[end:]
+        return text
+
+    def _replaced(self, form: str, text: str) -> str:
+        if len(form) != _BEGINNING:
+            return text.replace(form, REDACTED)
+        # A beginning stands for the whole, so what follows it in the secret goes too, and what may follow it in a form
+        # of the secret.
+        wholes = [value[value.index(form) :] for value in self._values if form in value]
+        shown, at = [], 0
+        while (start := text.find(form, at)) >= 0:
+            end = start + max([_BEGINNING, *(_alike(whole, text, start) for whole in wholes)])
+            rest = _REST.match(text, end)
+            shown += [text[at:start], REDACTED]
+            at = rest.end() if rest else end
+        return "".join([*shown, text[at:]])
 
     def __repr__(self) -> str:
         return f"Secrets({len(self._values)} values)"
 
 
-def _replace(form: str, text: str) -> str:
-    # A beginning stands for the whole, so what may follow it in a secret goes too.
-    rest = r"[\w.~+/=%-]*" if len(form) == _BEGINNING else ""
-    return re.sub(re.escape(form) + rest, REDACTED, text)
+# What an editor, a mail or an encoder puts into a long word, as it is and as it is escaped.
+_BREAK = re.compile(r"[\n\r\u00ad\u200b-\u200d\u2060\ufeff]|\\{1,4}[nr]|%0[aAdD]").search
+_BREAKS = re.compile(r"(?:[ \t]*(?:[\n\r\u00ad\u200b-\u200d\u2060\ufeff]|\\{1,4}[nr]|%0[aAdD])[ \t]*)+")
+_REST = re.compile(r"[\w.~+/=%-]*")
+
+
+def _alike(whole: str, text: str, start: int) -> int:
+    """How many characters of `whole` stand in the text from `start` on."""
+    pairs = zip(whole, text[start : start + len(whole)], strict=False)
+    return next(
+        (number for number, (one, other) in enumerate(pairs) if one != other), min(len(whole), len(text) - start)
+    )
+
+
+def _apart(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The spans in order, those that overlap as one."""
+    apart: list[tuple[int, int]] = []
+    for start, end in sorted(spans):
+        if apart and start <= apart[-1][1]:
+            apart[-1] = apart[-1][0], max(apart[-1][1], end)
+        else:
+            apart.append((start, end))
+    return apart
 
 
 def _forms(secret: str) -> tuple[str, ...]:

@@ -122,6 +122,17 @@ def test_credentials_nobody_registered_are_known_by_shape(text: str, shown: str)
         ("card 4111.1111.1111.1111, amex 3782.822463.10005.", "card [card], amex [card]."),
         ("(030) 123 456 78 or 0171/1234567 or 0171 1234567", "[phone] or [phone] or [phone]"),
         ("(0221)123456-78, Tel.: 030-12345678.", "[phone], Tel.: [phone]."),
+        ("?card=4111%201111%201111%201111&c=4111+1111+1111+1111", "?card=[card]&c=[card]"),
+        ("4111\u20131111\u20131111\u20131111, 4111\u202f1111\u202f1111\u202f1111", "[card], [card]"),
+        (
+            r'{"card": "4111\u00a01111\u00a01111\u00a01111"}, 4111&nbsp;1111&nbsp;1111&nbsp;1111',
+            '{"card": "[card]"}, [card]',
+        ),
+        ("?iban=DE89%203704%200044%200532%200130%2000&i=DE89+3704+0044+0532+0130+00", "?iban=[iban]&i=[iban]"),
+        (r"DE89\u00a03704\u00a00044\u00a00532\u00a00130\u00a000, \nDE89370400440532013000\n", r"[iban], \n[iban]\n"),
+        ("?phone=%2B44%2020%207946%200958&p=%2B44+20+7946+0958", "?phone=[phone]&p=[phone]"),
+        (r'"\u002b442079460958", +44\u202f20\u202f7946\u202f0958', '"[phone]", [phone]'),
+        (r"ada@example\u002eorg ada%2Elovelace%40example%2Eorg ada\\u0040example.org", "[email] [email] [email]"),
         ("call +49 (0)30 1234-5678 or 030 1234 5678 or (212) 555-0100", "call [phone] or [phone] or [phone]"),
     ],
 )
@@ -200,6 +211,29 @@ def test_a_passage_is_cut_without_showing_half_a_secret() -> None:
         assert shown.endswith("…")
 
 
+@pytest.mark.parametrize("secret", [JWT, "plain/token+that=is;no&JWT-4711-and-long"], ids=["JWT", "opaque"])
+@pytest.mark.parametrize("parted", ["\n", "\r\n  ", "\\n", "\\r\\n", "\u200b", "\u00ad", "%0A"], ids=repr)
+def test_a_secret_in_two_lines_is_found(secret: str, parted: str) -> None:
+    """Cut once or every 16 characters, as it is or in base64, by a line break or by a character nobody sees."""
+    redactor = knowing(secret)
+    basic = base64.b64encode(b"user:" + secret.encode()).decode()
+    for whole in (secret, basic):
+        for width in (16, 20, 60):
+            lines = [whole[at : at + width] for at in range(0, len(whole), width)]
+            shown = redactor.text(f"one\ntwo {parted.join(lines)}\nthree")
+            assert shown.startswith("one\ntwo ")
+            assert shown.endswith("\nthree")
+            assert not [line for line in lines[1:-1] if line in shown], shown
+    assert redactor.text("one\ntwo\n\nthree\\n") == "one\ntwo\n\nthree\\n"
+
+
+def test_an_opaque_secret_cut_short_leaves_nothing() -> None:
+    """Whatever characters it has, wherever a message of limited length ends."""
+    secret = "plain/token+that=is;no&JWT-4711-and-long"
+    for length in range(17, len(secret)):
+        assert knowing(secret).text(f"told {secret[:length]} here") == f"told {REDACTED} here"
+
+
 def test_the_signature_of_a_token_in_use_is_a_secret_by_itself() -> None:
     """What proves a JWT is found without the two parts before it, whole or cut short."""
     signature = JWT.rpartition(".")[2]
@@ -243,6 +277,15 @@ UNITS = [
     "(0",
     "bearer ",
     "%40a.",
+    "4%20",
+    "41%20",
+    "+41",
+    "DE89%20",
+    "%2B4%20",
+    "\\u00a04",
+    "\\\\u0040a.",
+    "a%2E",
+    "to\nken",
 ]
 
 
