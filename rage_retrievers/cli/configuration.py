@@ -102,4 +102,4 @@ def _settings(settings: VectorizeSettings, written: Mapping[str, str], profile: 
 def _shown(value: Any) -> Any:
     if isinstance(value, SecretStr):
         return MASK
-    return DEFAULT_REDACTOR.credentials(value) if isinstance(value, str) else value
+    return DEFAULT_REDACTOR.identifier(value) if isinstance(value, str) else value

@@ -174,7 +174,9 @@ def _measure(plan: LoadPlan, where: ClientOptions, knobs: dict[str, Any], measur
             asyncio.run(go(bar))
         except KeyboardInterrupt:
             measured.interrupted = True
-    return f"{'embedded pipeline' if embedded else base_url}, pipeline {pipeline}"
+    from ..observability.redaction import DEFAULT_REDACTOR
+
+    return DEFAULT_REDACTOR.identifier(f"{'embedded pipeline' if embedded else base_url}, pipeline {pipeline}")
 
 
 def _calls(where: ClientOptions, *, raw: bool) -> Calls:

@@ -16,6 +16,8 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
+from ..observability.secrets import secrets_in_use
+
 _WIDEST = 110
 _NARROWEST = 12
 """Characters under which a folded text cannot be read any more."""
@@ -34,8 +36,8 @@ def err() -> Console:
 
 
 def write_json(value: Any) -> None:
-    """One JSON document on stdout."""
-    typer.echo(json.dumps(value, ensure_ascii=False, indent=2, default=str))
+    """One JSON document on stdout; a token in use that a service has echoed is not in it."""
+    typer.echo(secrets_in_use.hide(json.dumps(value, ensure_ascii=False, indent=2, default=str)))
 
 
 def remark(line: str, style: str = "yellow") -> None:
@@ -44,8 +46,10 @@ def remark(line: str, style: str = "yellow") -> None:
 
 
 def plain(text: str) -> str:
-    """The text without control characters: what a document says must not steer the terminal."""
-    return "".join(c for c in text if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cs", "Cf"))
+    """The text without control characters, which must not steer the terminal, and without the tokens in use."""
+    return "".join(
+        c for c in secrets_in_use.hide(text) if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cs", "Cf")
+    )
 
 
 def counted(number: int, thing: str) -> str:

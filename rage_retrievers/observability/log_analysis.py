@@ -329,8 +329,13 @@ class _Analysis:
     def _finding(self, key: _Key, group: _Group) -> Finding:
         pipeline = self._pipelines[key.pipeline]
         whole = pipeline.calls if key.fatal else pipeline.failed_attempts
+        pipeline_id, operation, error_type = DEFAULT_REDACTOR.identifiers(key[:3])
         return Finding(
-            *key,
+            pipeline_id,
+            operation,
+            error_type,
+            key.status,
+            key.fatal,
             count=group.count,
             share=group.count / whole if whole else 0.0,
             first=group.first,
@@ -344,7 +349,7 @@ class _Analysis:
 
 def _summary(name: str, found: _Pipeline) -> PipelineSummary:
     return PipelineSummary(
-        pipeline=name,
+        pipeline=DEFAULT_REDACTOR.identifier(name),
         calls=found.calls,
         failed=found.failed,
         cancelled=found.cancelled,
