@@ -175,6 +175,8 @@ EMAIL_SHAPES = (
 )
 _CARD_GROUPS = rf"\d{{2,19}}(?:{_GAP}\d{{2,19}}){{0,9}}"
 _BEGINS = r"(?:\b|(?<=_)|(?<=\\[nrt])|(?<=%[0-9a-fA-F]{2}))"  # after an escaped line break too
+# A number begins where no digit is before it; the digits of an escaped space are none of its own.
+_NUMBER = r"(?:(?<![\d%])(?<!%\d)(?<!u00[aA])|(?<=%[0-9a-fA-F]{2})|(?<=u00[aA]0))"
 _BETWEEN = rf"(?:{_GAP}|[./()]){{0,2}}"
 PERSONAL_SHAPES = (
     *EMAIL_SHAPES,
@@ -188,7 +190,7 @@ PERSONAL_SHAPES = (
         "[card]",
         re.compile(
             r"(?<![\d.])(?:\d{4}\.\d{4}\.\d{4}\.\d{1,7}|\d{4}\.\d{6}\.\d{4,5})(?![\d.]\d|\d)"
-            rf"|(?<!\d)(?<!\b0\.){_CARD_GROUPS}(?!\d)",
+            rf"|{_NUMBER}(?<!\b0\.){_CARD_GROUPS}(?!\d)",
             re.ASCII,
         ),
         check=_hide_cards,
@@ -196,7 +198,7 @@ PERSONAL_SHAPES = (
     Shape(
         "[phone]",
         re.compile(
-            rf"(?:(?<![\w.+])|(?<=_)|(?<=\\[nrt]))(?:{_PLUS}[1-9](?:{_BETWEEN}\d){{6,14}}"
+            rf"(?:(?<![\w.+])|(?<=_)|(?<=\\[nrt])|(?<=%[0-9a-fA-F]{{2}})|(?<=\+)(?=%2[bB]))(?:{_PLUS}[1-9](?:{_BETWEEN}\d){{6,14}}"
             r"|(?<!\d[ -])(?:00[1-9](?:[ ./()\u00a0-]{0,2}\d){6,14}|\(?0?\d{2,4}\)?[ ./-]\d{3,4}[ .-]\d{3,4}"
             r"|\(0\d{1,5}\)[ /-]{0,2}\d{2,4}(?:[ /-]?\d{2,4}){1,4}|(?<!/)0\d{2,4}[ /-]\d{5,9}))"
             r"(?!\w|[ .-]\d)",

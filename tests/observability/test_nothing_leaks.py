@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import io
 import json
 import logging
 import traceback
-from collections.abc import Iterator
-from urllib.parse import quote
+from collections.abc import Callable, Iterator
+from typing import Any
+from urllib.parse import quote, quote_plus
 
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from rage_retrievers.client import VectorizeClient
+from rage_retrievers.client import AsyncVectorizeClient, VectorizeClient
 from rage_retrievers.errors import RageError
+from rage_retrievers.langchain import VectorizeRetriever as LangChainRetriever
+from rage_retrievers.llama_index import VectorizeRetriever as LlamaIndexRetriever
 from rage_retrievers.observability import (
     Audit,
     EventLog,
@@ -25,11 +29,13 @@ from rage_retrievers.observability import (
     Redactor,
     Tracing,
     configure_logging,
+    correlation,
     register_secret,
 )
 from rage_retrievers.observability.log_records import RedactingFilter
 from rage_retrievers.observability.prometheus import exposition
 from rage_retrievers.resilience import Pipeline, Retry
+from rage_retrievers.scope import scope
 from rage_retrievers.testing import FAULTS, FaultServer, ReceivedRequest
 from rage_retrievers.testing.faults import Fault, Write, answer_body, http
 
@@ -37,8 +43,10 @@ OPAQUE = "plain/token+that=is;no&JWT-4711"
 CLAIMS = base64.urlsafe_b64encode(json.dumps({"aud": "org-1", "sub": "planted"}).encode()).decode().rstrip("=")
 TOKEN = f"eyJhbGciOiJIUzI1NiJ9.{CLAIMS}.cGxhbnRlZC1zaWduYXR1cmU"
 EMAIL, CARD = "ada.lovelace@example.org", "4111 1111 1111 1111"
-QUESTION = f"What did {EMAIL} pay with {CARD}?"
-PLANTED = (TOKEN, TOKEN[:40], CLAIMS, "cGxhbnRlZC1zaWduYXR1cmU", EMAIL, "ada.lovelace", CARD, "1111 1111", quote(EMAIL))
+PHONE, IBAN = "+44 20 7946 0958", "DE89 3704 0044 0532 0130 00"
+QUESTION = f"What did {EMAIL} pay with {CARD}, {PHONE} or {IBAN}?"
+PLANTED = (TOKEN, TOKEN[:40], CLAIMS, "cGxhbnRlZC1zaWduYXR1cmU", EMAIL, "ada.lovelace", CARD, "1111 1111", quote(EMAIL),
+           "1111%201111", "1111+1111", PHONE, "7946%20", "7946+", IBAN, "3704%20", "3704+")  # fmt: skip
 
 
 class Everything:
@@ -132,6 +140,7 @@ def echo(code: int) -> Fault:
 
     def body(request: ReceivedRequest) -> bytes:
         told = f"{request.headers} {request.body.decode()} {quote(TOKEN)} {TOKEN[:50]}"
+        told += f" {quote(QUESTION)} {quote_plus(QUESTION)}"
         if code == 200:
             data = json.loads(answer_body())
             data["documents"][0].update(text=told, id=TOKEN, source=EMAIL)
@@ -149,6 +158,33 @@ def test_a_service_that_echoes_is_not_repeated(
     with FaultServer(echo(code)) as server:
         ask(everything, server.url, 2.0)
     check(everything, capfd)
+
+
+@pytest.mark.parametrize("code", [200, 500])
+def test_no_face_repeats_an_echo(everything: Everything, capfd: pytest.CaptureFixture[str], code: int) -> None:
+    """In tasks and through both frameworks, with an id and a scope that hold what must not be shown."""
+
+    async def in_tasks(**options: Any) -> None:
+        async with AsyncVectorizeClient(**options) as client:
+            await client.retrieve(QUESTION)
+
+    faces: list[Callable[..., object]] = [
+        lambda **options: asyncio.run(in_tasks(**options)),
+        lambda **options: LangChainRetriever(**options).invoke(QUESTION),
+        lambda **options: asyncio.run(LangChainRetriever(**options).ainvoke(QUESTION)),
+        lambda **options: LlamaIndexRetriever(**options).retrieve(QUESTION),
+        lambda **options: asyncio.run(LlamaIndexRetriever(**options).aretrieve(QUESTION)),
+    ]
+    with FaultServer(echo(code)) as server, correlation(EMAIL), scope(labels={"user": EMAIL, "phone": PHONE}):
+        where = {"base_url": server.url, "organization": "org-1", "pipeline_id": EMAIL, "api_key": TOKEN}
+        for face in faces:
+            try:
+                face(**where, user_agent=f"search ({EMAIL})", listeners=everything.listeners)
+            except RageError as error:
+                everything.failed(error)
+                assert code == 500
+    check(everything, capfd)
+    assert everything.stream.getvalue().count('"event": "retrieve.texts"') == len(faces)
 
 
 def test_a_token_that_looks_like_nothing_is_known_by_its_value(

@@ -130,6 +130,12 @@ def test_credentials_nobody_registered_are_known_by_shape(text: str, shown: str)
         ),
         ("?iban=DE89%203704%200044%200532%200130%2000&i=DE89+3704+0044+0532+0130+00", "?iban=[iban]&i=[iban]"),
         (r"DE89\u00a03704\u00a00044\u00a00532\u00a00130\u00a000, \nDE89370400440532013000\n", r"[iban], \n[iban]\n"),
+        (
+            "q=pay%20with%204111%201111%201111%201111%20or%20%2B44%2020%207946%200958",
+            "q=pay%20with%20[card]%20or%20[phone]",
+        ),
+        ("q=pay+with+4111+1111+1111+1111+or+%2B44+20+7946+0958", "q=pay+with+[card]+or+[phone]"),
+        ("%0A4111111111111111%0A", "%0A[card]%0A"),
         ("?phone=%2B44%2020%207946%200958&p=%2B44+20+7946+0958", "?phone=[phone]&p=[phone]"),
         (r'"\u002b442079460958", +44\u202f20\u202f7946\u202f0958', '"[phone]", [phone]'),
         (r"ada@example\u002eorg ada%2Elovelace%40example%2Eorg ada\\u0040example.org", "[email] [email] [email]"),
