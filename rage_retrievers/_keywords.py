@@ -5,15 +5,12 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
 
-from .observability.secrets import secrets_in_use
-
 
 def unknown_keyword(name: str, known: Mapping[str, object] | Sequence[str]) -> TypeError:
     """The error for a keyword nobody reads: silently dropping `metadataFilters` would return unfiltered data."""
     near = nearest(name, known, 0.5)
     hint = f"; did you mean {near!r}?" if near else f"; known are {', '.join(sorted(known))}."
-    # Whoever mixes names and values up may have written the token there.
-    return TypeError(secrets_in_use.hide(f"unknown keyword {name!r}{hint}"))
+    return TypeError(f"unknown keyword {name!r}{hint}")
 
 
 def nearest(name: str, known: Iterable[str], cutoff: float) -> str | None:

@@ -85,16 +85,6 @@ def test_a_pickle_of_the_settings_has_no_secret() -> None:
     assert copied.api_key.get_secret_value() == TOKEN
 
 
-def test_a_token_in_the_place_of_a_keyword_is_hidden() -> None:
-    """Names and values mixed up end in an error that shows neither."""
-    register_secret(TOKEN)
-    where: Any = {"base_url": "http://127.0.0.1:9/v1", "organization": "o", "pipeline_id": "p"}
-    mixed_up: Any = {TOKEN: 1}
-    with VectorizeClient(**where, api_key=TOKEN) as client, pytest.raises(TypeError, match="unknown keyword") as raised:
-        client.retrieve("q", **mixed_up)
-    assert TOKEN not in str(raised.value)
-
-
 def test_all_that_hangs_on_an_error_is_redacted() -> None:
     """Notes, arguments that are no texts, a cause and a context, and the errors of a group."""
     redactor = Redactor(secrets=Secrets())
