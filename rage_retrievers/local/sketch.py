@@ -3,7 +3,7 @@
 Of each vector it keeps the part along a few directions, those in which the vectors differ most, and the length of the
 rest. What the rests add to a cosine is at most the product of their lengths (Cauchy and Schwarz), so no row that is
 ruled out could have reached the bound asked for: nothing is missed, however the directions are chosen. The directions
-are looked at in groups, the foremost first, until few rows are left.
+are looked at in groups, the foremost first, each at the rows that those before have left.
 """
 
 from __future__ import annotations
@@ -16,12 +16,17 @@ from numpy.typing import NDArray
 
 from rage_retrievers.local.embedding import Vectors
 
-_GROUPS = (16, 16, 32)
+Rows = NDArray[np.int64]
+
+_GROUPS = (16, 16, 32, 32, 32)
 DIRECTIONS = sum(_GROUPS)
-# BLAS would start threads for a larger product than this, see `vectors`.
-_AT_ONCE = 256
-# Picking a row out takes as long as looking along one more group of directions at this many.
-_PASSED = 80
+# BLAS would start threads for a product of more numbers than this, see `vectors`.
+_AT_ONCE = 8_192
+_ROWS = _AT_ONCE // min(_GROUPS)
+# Looking along some directions at rows picked out takes as long as looking at this many times as many in a row.
+_PICKED = 8
+# So few rows are sooner read whole than looked at once more.
+_FEW = 200
 # Of single precision: of a sum of products, and of a length that is the root of a difference.
 _ROUNDING = 1e-5
 _ROUNDING_OF_SQUARES = 1e-6
@@ -41,6 +46,15 @@ class _Group:
         squares -= np.vecdot(parts, parts)
         rests = np.sqrt(np.maximum(squares, 0) + _ROUNDING_OF_SQUARES)
         return _Group(self.directions, np.concatenate([self.parts, parts]), np.concatenate([self.rests, rests]))
+
+    def along(self, part: Vectors, rows: Rows | None) -> Vectors:
+        """What the directions add to the cosines of these rows, of all for None, with a question of this part."""
+        if rows is not None:
+            return np.vecdot(self.parts.take(rows, axis=0), part)
+        return np.matmul(self.parts.reshape(-1, _AT_ONCE // len(part), len(part)), part).reshape(-1)
+
+    def lengths_left(self, rows: Rows | None) -> Vectors:
+        return self.rests if rows is None else self.rests.take(rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +76,7 @@ class Sketch:
     @staticmethod
     def whole(count: int) -> int:
         """As many of `count` rows as a sketch can know."""
-        return count // _AT_ONCE * _AT_ONCE
+        return count // _ROWS * _ROWS
 
     def extended(self, rows: Iterable[Vectors]) -> Sketch:
         """One that knows these rows too, after those known."""
@@ -73,18 +87,20 @@ class Sketch:
             sketch = Sketch(sketch.count + len(some), groups)
         return sketch
 
-    def may_reach(self, question: Vectors, least: float) -> NDArray[np.int64]:
+    def may_reach(self, question: Vectors, least: float) -> Rows:
         """The rows known whose cosine with the question could be `least` or more, in order."""
         left = float(question @ question)
-        sums = np.zeros(self.count, dtype=np.float32)
-        rows = np.zeros(0, dtype=np.int64)
+        sums, rows = None, None
         for group in self.groups:
             part = question @ group.directions
             left -= float(part @ part)
-            sums += np.matmul(group.parts.reshape(-1, _AT_ONCE, len(part)), part).reshape(-1)
-            highest = np.float32(np.sqrt(max(left, 0.0) + _ROUNDING_OF_SQUARES)) * group.rests
+            along = group.along(part, rows)
+            sums = along if sums is None else np.add(sums, along, out=sums)
+            highest = np.float32(np.sqrt(max(left, 0.0) + _ROUNDING_OF_SQUARES)) * group.lengths_left(rows)
             highest += sums
-            rows = np.flatnonzero(highest >= least - _ROUNDING)
-            if len(rows) <= self.count // _PASSED:
-                break
-        return rows
+            kept = np.flatnonzero(highest >= least - _ROUNDING)
+            if rows is not None or len(kept) <= self.count // _PICKED:
+                rows, sums = kept if rows is None else rows[kept], sums[kept]
+                if len(rows) <= _FEW:
+                    break
+        return kept if rows is None else rows

@@ -100,11 +100,13 @@ class VectorRows:
     def scores_of(self, question: Vectors, rows: _Rows) -> Vectors:
         """The cosine of `question` with each of the rows named."""
         scores = np.empty(len(rows), dtype=np.float32)
-        blocks, places = np.divmod(rows, BLOCK_ROWS)
-        for block, held in enumerate(self._blocks):
-            here = np.flatnonzero(blocks == block)
-            if len(here):
-                scores[here] = np.vecdot(held[places[here]], question)
+        order = np.argsort(rows)
+        ordered = rows[order]
+        starts = np.arange(len(self._blocks)) * BLOCK_ROWS
+        ends = np.searchsorted(ordered, starts + BLOCK_ROWS).tolist()
+        for held, start, first, end in zip(self._blocks, starts.tolist(), [0, *ends], ends, strict=False):
+            if end > first:
+                scores[order[first:end]] = np.vecdot(held.take(ordered[first:end] - start, axis=0), question)
         return scores
 
     def _possible(self, question: Vectors, count: int, least: float, among: NDArray[np.bool_] | None) -> _Rows | None:

@@ -66,6 +66,16 @@ def test_a_high_bound_is_answered_from_a_few_rows() -> None:
     assert held.read < ROWS / 20
 
 
+def test_a_bound_that_a_hundred_rows_reach_is_answered_from_a_few_times_as_many() -> None:
+    """Rows are ruled out a few directions at a time, each look at those alone that the one before has left."""
+    rows = vectors(ROWS, 1)
+    question = unit(rows[77:78] + vectors(1, 5))[0]
+    held = filled(rows)
+    found, _ = held.near(question, ROWS, ROWS, least=float(np.sort(rows @ question)[-100]))
+    assert 99 <= len(found) <= 101
+    assert held.read < ROWS / 20
+
+
 def test_a_bound_that_no_cosine_reaches_costs_nothing() -> None:
     """No vector is read for it."""
     held = filled(vectors(100, 1))
