@@ -96,8 +96,32 @@ class _Hits:
     """Passages that hold words of the question, best first; no other passage scores more than `elsewhere`."""
 
     numbers: Rows
+    rows: Rows
     scores: Vectors
     elsewhere: float
+
+
+class _Known:
+    """What some passages scored."""
+
+    def __init__(self, numbers: Rows, scores: Vectors) -> None:
+        order = np.argsort(numbers)
+        self.numbers, self._scores = numbers[order], scores[order]
+
+    def of(self, numbers: Rows) -> Vectors | None:
+        """The scores of these passages; None unless all are known."""
+        return self._scores[np.searchsorted(self.numbers, numbers)] if self.holds(numbers).all() else None
+
+    def holds(self, numbers: Rows) -> Mask:
+        """Which of the passages are known."""
+        if not len(self.numbers):
+            return np.zeros(len(numbers), dtype=np.bool_)
+        places = np.minimum(np.searchsorted(self.numbers, numbers), len(self.numbers) - 1)
+        held: Mask = self.numbers[places] == numbers
+        return held
+
+
+_NOTHING = _Known(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.float32))
 
 
 class _Search:
@@ -118,7 +142,9 @@ class _Search:
         self._vector = _vector(embedding, ask)
         self._vector_weight = embedding.weight
         self._text_weight = 1 - embedding.weight
-        self._scored: tuple[Rows, Vectors] | None = None
+        # By the words of the question as it stands, and by its vector: kept for the second stage.
+        self._scored = _NOTHING
+        self._cosines = _NOTHING
 
     def first_stage(self, pool: int) -> tuple[Rows, Vectors]:
         """Candidates with their similarity, in no order."""
@@ -144,11 +170,14 @@ class _Search:
     def _by_text(self, pool: int) -> tuple[Rows, Vectors]:
         query = self._query()
         hits = self._matching(query, pool)
+        self._keep(query, hits.numbers, hits.scores)
         return hits.numbers[:pool], _over(hits.scores[:pool], self._text.bound(query))
 
     def _by_vector(self, pool: int, least: float = -math.inf) -> tuple[Rows, Vectors]:
         rows, cosines = self._snapshot.near(self._vector, self._admitted, pool, least)
-        return self._snapshot.numbers[rows], cosines
+        numbers = self._snapshot.numbers[rows]
+        self._cosines = _Known(numbers, cosines)
+        return numbers, cosines
 
     def _by_both(self, pool: int, wanted: int) -> tuple[Rows, Vectors]:
         """The best `wanted` by the weighted sum, and more.
@@ -162,19 +191,22 @@ class _Search:
         weight = self._text_weight * self._ask.text_boost
         few = wanted <= _FEW
         hits = self._matching(query, pool, _REACH if few and self._snapshot.count >= _MANY else 0)
-        fused = self._fuse(weight, _over(hits.scores, bound), hits.numbers)
+        known = self._snapshot.vectors.scores_of(self._vector, hits.rows)
+        fused = self._fuse(weight, _over(hits.scores, bound), known)
         least = self._least_cosine(weight, fused, min(hits.elsewhere / bound, 1) if bound else 0, wanted)
         others, cosines = self._by_vector(pool, least if few else -math.inf)
-        others = others[cosines >= least]
-        others = others[~_held(others, np.sort(hits.numbers))]
+        near = cosines >= least
+        others, cosines = others[near], cosines[near]
+        new = ~_Known(hits.numbers, hits.scores).holds(others)
+        others, cosines = others[new], cosines[new]
         if hits.elsewhere > 0:
             other_scores = self._text_scores(query, others)
         else:
             other_scores = np.zeros(len(others), dtype=np.float32)
         numbers = np.concatenate([hits.numbers, others])
-        if query is self._plain:
-            self._scored = _sorted(numbers, np.concatenate([hits.scores, other_scores]))
-        return numbers, np.concatenate([fused, self._fuse(weight, _over(other_scores, bound), others)])
+        self._keep(query, numbers, np.concatenate([hits.scores, other_scores]))
+        self._cosines = _Known(numbers, np.concatenate([known, cosines]))
+        return numbers, np.concatenate([fused, self._fuse(weight, _over(other_scores, bound), cosines)])
 
     def _least_cosine(self, weight: float, fused: Vectors, text: float, wanted: int) -> float:
         """What a passage whose words score at most `text` must reach to be among the best `wanted`."""
@@ -182,8 +214,8 @@ class _Search:
         least = (needed - weight * text) / self._vector_weight - _ROUNDING
         return least if least > 0 else -math.inf  # a cosine below 0 counts as 0
 
-    def _fuse(self, weight: float, text: Vectors, numbers: Rows) -> Vectors:
-        fused = weight * text + self._vector_weight * self._positive_cosines(numbers)
+    def _fuse(self, weight: float, text: Vectors, cosines: Vectors) -> Vectors:
+        fused = weight * text + self._vector_weight * np.maximum(cosines, 0)
         return (fused / (weight + self._vector_weight)).astype(np.float32)
 
     def _query(self) -> TextQuery:
@@ -214,21 +246,24 @@ class _Search:
         seen = rows >= 0
         if self._admitted is not None:
             seen &= self._admitted[rows]
-        return _Hits(numbers[seen], scores[seen], float(scores[-1]) if len(scores) == asked else 0.0)
+        return _Hits(numbers[seen], rows[seen], scores[seen], float(scores[-1]) if len(scores) == asked else 0.0)
+
+    def _keep(self, query: TextQuery, numbers: Rows, scores: Vectors) -> None:
+        if query is self._plain:
+            self._scored = _Known(numbers, scores)
 
     def _text_scores(self, query: TextQuery, numbers: Rows) -> Vectors:
-        """BM25 of each passage named; the scores of the question as it stands are kept for the second stage."""
-        if query is self._plain and self._scored is not None and _held(numbers, self._scored[0]).all():
-            known, scores = self._scored
-            return scores[np.searchsorted(known, numbers)]
-        scores = _aligned(self._text.search(query, len(numbers), numbers.tolist()), numbers)
-        if query is self._plain:
-            self._scored = _sorted(numbers, scores)
-        return scores
+        """BM25 of each passage named."""
+        known = self._scored.of(numbers) if query is self._plain else None
+        if known is None:
+            known = _aligned(self._text.search(query, len(numbers), numbers.tolist()), numbers)
+        return known
 
     def _positive_cosines(self, numbers: Rows) -> Vectors:
-        cosines = self._snapshot.vectors.scores_of(self._vector, self._snapshot.rows_of(numbers))
-        return np.maximum(cosines, 0)
+        known = self._cosines.of(numbers)
+        if known is None:
+            known = self._snapshot.vectors.scores_of(self._vector, self._snapshot.rows_of(numbers))
+        return np.maximum(known, 0)
 
 
 def _vector(embedding: Embedding, ask: Ask) -> Vectors:
@@ -256,19 +291,6 @@ def _ask_reranker(
 
 def _least_of_best(scores: Vectors, count: int) -> float:
     return float(np.partition(scores, len(scores) - count)[len(scores) - count]) if count <= len(scores) else -math.inf
-
-
-def _sorted(numbers: Rows, scores: Vectors) -> tuple[Rows, Vectors]:
-    order = np.argsort(numbers)
-    return numbers[order], scores[order]
-
-
-def _held(numbers: Rows, known: Rows) -> Mask:
-    """Which of the numbers are among the known ones, which are in order."""
-    if not len(known):
-        return np.zeros(len(numbers), dtype=np.bool_)
-    held: Mask = known[np.minimum(np.searchsorted(known, numbers), len(known) - 1)] == numbers
-    return held
 
 
 def _descending(scores: Vectors, numbers: Rows) -> Rows:

@@ -50,8 +50,10 @@ class _Group:
     def along(self, part: Vectors, rows: Rows | None) -> Vectors:
         """What the directions add to the cosines of these rows, of all for None, with a question of this part."""
         if rows is not None:
-            return np.vecdot(self.parts.take(rows, axis=0), part)
-        return np.matmul(self.parts.reshape(-1, _AT_ONCE // len(part), len(part)), part).reshape(-1)
+            picked: Vectors = np.vecdot(self.parts.take(rows, axis=0), part)
+            return picked
+        along: Vectors = np.matmul(self.parts.reshape(-1, _AT_ONCE // len(part), len(part)), part).reshape(-1)
+        return along
 
     def lengths_left(self, rows: Rows | None) -> Vectors:
         return self.rests if rows is None else self.rests.take(rows)

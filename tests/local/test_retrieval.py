@@ -11,6 +11,7 @@ import pytest
 
 from rage_retrievers.local import LOCAL_ORGANIZATION, LOCAL_PIPELINE, LocalService, analysis, ranking, text_index
 from rage_retrievers.local.text_index import TextView
+from rage_retrievers.local.vectors import VectorRows
 
 from .conftest import Asker
 
@@ -109,6 +110,28 @@ def test_a_question_of_endless_pairs_of_words_costs_a_bounded_number_of_searches
     monkeypatch.setattr(TextView, "pairs", counted)
     ask(" ".join(f"bee{number}" for number in range(2000)), rerank=True)
     assert asked == [256]
+
+
+@pytest.mark.parametrize(("mode", "searches", "looks"), [("text", 1, 1), ("vector", 1, 0), ("hybrid", 1, 1)])
+def test_what_the_first_stage_knows_is_not_asked_for_again(
+    ask: Any, monkeypatch: pytest.MonkeyPatch, mode: str, searches: int, looks: int
+) -> None:
+    """One search for the words, and one look at the vectors of those that hold them."""
+    asked: list[str] = []
+
+    def counted(kind: type, name: str) -> None:
+        method = getattr(kind, name)
+
+        def noted(*given: Any) -> Any:
+            asked.append(name)
+            return method(*given)
+
+        monkeypatch.setattr(kind, name, noted)
+
+    counted(TextView, "search")
+    counted(VectorRows, "scores_of")
+    assert ask("tomatoes want water", num_results=2, advanced={"mode": mode})["documents"]
+    assert [asked.count("search"), asked.count("scores_of")] == [searches, looks]
 
 
 def test_no_more_documents_than_asked(ask: Any) -> None:
