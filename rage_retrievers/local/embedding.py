@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import defaultdict
 from collections.abc import Sequence
@@ -77,9 +78,9 @@ class WordVectors:
 
     def question(self, text: str) -> Vectors:
         tokens, _ = self._words.tokens(text.split())
-        rows = self._table.take(tokens, axis=0).astype(np.float32, copy=False)
-        row: Vectors = unit(rows.sum(axis=0, keepdims=True))[0]
-        return row
+        row: Vectors = self._table.take(tokens, axis=0).astype(np.float32, copy=False).sum(axis=0)
+        length = math.sqrt(np.vecdot(row, row))  # the table is finite, so `unit` would find nothing else to do
+        return row / np.float32(length) if length else row
 
 
 class _Words:
@@ -102,7 +103,8 @@ class _Words:
             # A word that is met for the first time gets the next number.
             numbers = np.fromiter(map(self._numbers.__getitem__, words), dtype=np.intp, count=len(words))
             try:
-                self._learn(list(islice(self._numbers, len(self._lengths), None)))
+                if len(self._numbers) > len(self._lengths):
+                    self._learn(list(islice(self._numbers, len(self._lengths), None)))
             except BaseException:  # numbers given and nothing learnt: nobody could be answered from now on
                 self._forget()
                 raise
@@ -113,8 +115,6 @@ class _Words:
             return self._tokens[places], ends
 
     def _learn(self, words: Sequence[str]) -> None:
-        if not words:
-            return
         # What the tokenizer around the model adds is this mark of a word's beginning, and takes twice as long for it.
         ids = [[token.id for token in self._model.tokenize("\u2581" + word)] for word in words]
         lengths = np.fromiter(map(len, ids), dtype=np.intp)
