@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic_core import from_json
 
 from rage_retrievers._aside import aside
 from rage_retrievers.local.embedding import Vectors
@@ -233,7 +234,7 @@ class Store:
                 n, number, text, crc, total, title, fields, metadata = row
                 if zlib.crc32(text.encode()) != crc:
                     raise CorruptStoreError(f"passage {n} is not what was written")
-                found[n] = Passage(n, number, text, total, title, json.loads(fields), json.loads(metadata))
+                found[n] = Passage(n, number, text, total, title, from_json(fields), from_json(metadata))
         return found
 
     def texts_of(self, numbers: Sequence[int]) -> dict[int, str]:
