@@ -308,7 +308,7 @@ def child(name: str, folder: Path, cache: Path) -> dict[str, float]:
 
 
 def measure(home: Path, count: int, files: int, small: int) -> Iterator[Bar]:
-    """Each figure as soon as it is known; `small` passages are asked for over HTTP."""
+    """Each figure as soon as it is known; over HTTP `small` passages are asked for, two to a chunk."""
     write_mixed(home / "mixed")
     cold = [child("start", home / "mixed", home / f"mixed-cache-{run}") for run in range(3)]
     yield Bar("first answer over 50 mixed files, cold, process wall", min(one["wall"] for one in cold), 1.5, "s")
@@ -356,7 +356,7 @@ def main() -> int:
         print(
             f"{os.cpu_count()} processors, {os.getloadavg()[0]:.1f} processes wanted one in the last minute", flush=True
         )
-    sizes = (400, 40, 120) if given.smoke else (given.passages, given.files, 7200)
+    sizes = (400, 40, 120) if given.smoke else (given.passages, given.files, 12_000)
     held = True
     with tempfile.TemporaryDirectory() as scratch:
         for bar in measure(Path(scratch), *sizes):
