@@ -175,10 +175,10 @@ class AsyncLaneEngine(Generic[A]):
         self.name = name
         self._lanes = lanes
 
-    def send(self, request: WireRequest, timeout: float, max_bytes: int) -> Coroutine[Any, Any, WireResponse]:
+    async def send(self, request: WireRequest, timeout: float, max_bytes: int) -> WireResponse:
         """One request, one whole answer."""
         world = _Async[A](request, time.monotonic() + timeout, max_bytes)
-        return adrive(_over(self._lanes.here(), request, timeout), world)
+        return await adrive(_over(self._lanes.here(), request, timeout), world)
 
     async def aclose(self) -> None:
         """Close the idle connections of the running loop."""
