@@ -18,7 +18,8 @@ from rage_retrievers.local.progress import Progress
 from rage_retrievers.local.wire import LocalResponse
 
 if TYPE_CHECKING:
-    from rage_retrievers.local.server import LocalServer, asgi_app
+    from rage_retrievers.local.asgi import asgi_app
+    from rage_retrievers.local.server import LocalServer
     from rage_retrievers.local.service import LocalService, Stats
 
 __all__ = [
@@ -32,7 +33,7 @@ __all__ = [
     "asgi_app",
 ]
 
-_HOMES = {"LocalServer": "server", "asgi_app": "server", "LocalService": "service", "Stats": "service"}
+_HOMES = {"LocalServer": "server", "asgi_app": "asgi", "LocalService": "service", "Stats": "service"}
 _PARTS = (
     "tantivy", "numpy", "tokenizers", "safetensors", "wordllama", "starlette", "uvicorn", "pypdf", "docx2txt", "bs4",
     "semchunk",

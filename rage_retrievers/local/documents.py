@@ -8,16 +8,16 @@ from __future__ import annotations
 import io
 import re
 import time
-import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
-from xml.etree import ElementTree
 
 from rage_retrievers.local import front_matter
 from rage_retrievers.local.comments import without_comments
 
 if TYPE_CHECKING:
+    from zipfile import ZipFile
+
     from bs4 import BeautifulSoup, Tag
     from bs4.element import NavigableString
 
@@ -247,9 +247,11 @@ def _pdf(data: bytes) -> Reading:
 
 
 def _docx(data: bytes) -> Reading:
+    from zipfile import ZipFile
+
     import docx2txt
 
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+    with ZipFile(io.BytesIO(data)) as archive:
         # zipfile never unpacks more than the size an entry declares, so the declared sizes are a bound.
         if sum(entry.file_size for entry in archive.infolist()) > MAX_UNPACKED_BYTES:
             raise UnreadableDocumentError(f"unpacks to more than {MAX_UNPACKED_BYTES // 2**20} MiB")
@@ -273,7 +275,9 @@ def _declares_type(xml: bytes) -> bool:
     return b"<!DOCTYPE" in xml or (b"\x00" in xml and b"<!DOCTYPE" in xml.replace(b"\x00", b""))
 
 
-def _core_properties(archive: zipfile.ZipFile) -> dict[str, Any]:
+def _core_properties(archive: ZipFile) -> dict[str, Any]:
+    from xml.etree import ElementTree
+
     if "docProps/core.xml" not in archive.namelist():
         return {}
     namespace = "{http://purl.org/dc/elements/1.1/}"

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -80,6 +82,8 @@ class LocalService:
         seen = None if source is None or home.exists() else source.scan()
         with Ahead(() if seen is None else seen.entries) as ahead:
             # Loading the rest takes a good part of a second, in which the first documents are read.
+            if f"{__package__}.server" in sys.modules:  # whoever has loaded it will serve
+                import_module(f"{__package__}.asgi")
             from rage_retrievers.local.embedding import choose
             from rage_retrievers.local.operations import Operations
 

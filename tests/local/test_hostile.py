@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from rage_retrievers.local import LOCAL_ORGANIZATION, LOCAL_PIPELINE, LocalServer, LocalService, server
+from rage_retrievers.local import LOCAL_ORGANIZATION, LOCAL_PIPELINE, LocalServer, LocalService, asgi
 
 from . import openapi
 from .conftest import Asker
@@ -92,7 +92,7 @@ def test_a_body_beyond_the_bound_is_refused_while_it_arrives(
     folder: Path, open_service: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """413, without the rest being read."""
-    monkeypatch.setattr(server, "MAX_UPLOAD_BYTES", 1000)
+    monkeypatch.setattr(asgi, "MAX_UPLOAD_BYTES", 1000)
     url = f"/org/{LOCAL_ORGANIZATION}/pipelines/{LOCAL_PIPELINE}/retrieval"
     with LocalServer(open_service(folder)) as running:
         answer = httpx.post(running.url + url, headers={"Authorization": "Bearer t"}, content=b" " * 2000)
