@@ -15,7 +15,7 @@ from rage_retrievers.local.embedding import Embedding
 from rage_retrievers.local.progress import Listener, unheard
 from rage_retrievers.local.snapshot import Snapshot
 from rage_retrievers.local.sources import Scan, Source
-from rage_retrievers.local.store import ClosedStoreError, CorruptStoreError
+from rage_retrievers.local.store import ClosedStoreError, CorruptStoreError, MissingPassageError
 
 T = TypeVar("T")
 _KEPT_RUNS = 500
@@ -76,11 +76,14 @@ class Feed:
 
     def read(self, ask: Callable[[Snapshot], T]) -> T:
         """Ask the collection as it is now; one found corrupt is made again first and never answers."""
+        seen = self.collection.snapshot()
         try:
-            return ask(self.collection.snapshot())
+            return ask(seen)
         except ClosedStoreError:  # another process has replaced it under this request, or it is closed for good
             return ask(self.collection.snapshot())
         except CorruptStoreError as error:
+            if isinstance(error, MissingPassageError) and self.collection.snapshot() is not seen:
+                return self.read(ask)  # it has been replaced under this request
             self.collection.rebuild(str(error))
             self.sync()
             return ask(self.collection.snapshot())

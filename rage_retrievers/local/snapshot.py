@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from rage_retrievers.local.columns import Columns, Mask
 from rage_retrievers.local.embedding import Vectors
 from rage_retrievers.local.filters import Filter
-from rage_retrievers.local.store import Passage, Store
+from rage_retrievers.local.store import MissingPassageError, Passage, Store
 from rage_retrievers.local.text_index import TextView
 from rage_retrievers.local.vectors import VectorRows
 
@@ -95,8 +95,11 @@ class Snapshot:
         return self.vectors.near(question, self.count, most, least=least, among=admitted)
 
     def passages(self, numbers: Sequence[int]) -> dict[int, Passage]:
-        """The passages of these numbers that still exist."""
-        return self._store.passages(numbers)
+        """The passages of these numbers; raises `MissingPassageError` when one is gone since the snapshot was made."""
+        found = self._store.passages(numbers)
+        if not found.keys() >= set(numbers):
+            raise MissingPassageError("a passage is gone")
+        return found
 
     def _read_columns(self) -> tuple[Rows, Columns]:
         described = list(self._store.described())

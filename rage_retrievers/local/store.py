@@ -3,7 +3,8 @@
 Everything else (the text index, the vectors in memory) is made from it and can be made again. Passage numbers `n` only
 ever grow, so a number never means two passages. Those of one document follow each other, and its vectors are one row
 under the first of them: half floats, one vector after the other. All of a document arrives in one transaction: after a
-crash it is there whole or not at all.
+crash it is there whole or not at all. One that is replaced or removed is marked as gone, and can be read until the text
+index knows that it is. Every row carries a checksum of what it says, looked at whenever that is shown or searched.
 """
 
 from __future__ import annotations
@@ -28,11 +29,16 @@ from rage_retrievers._aside import aside
 from rage_retrievers.local.embedding import Vectors
 
 Numbers = NDArray[np.int64]
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+_VERSION = 4
+_SCHEMA = f"""
+BEGIN;
+CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL, crc INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS documents (
-    d INTEGER PRIMARY KEY AUTOINCREMENT, key TEXT UNIQUE NOT NULL, stamp TEXT NOT NULL, total INTEGER NOT NULL,
-    title TEXT NOT NULL, fields TEXT NOT NULL, facts TEXT NOT NULL, metadata TEXT NOT NULL);
+    d INTEGER PRIMARY KEY AUTOINCREMENT, key TEXT NOT NULL, stamp TEXT NOT NULL, total INTEGER NOT NULL,
+    title TEXT NOT NULL, fields TEXT NOT NULL, facts TEXT NOT NULL, metadata TEXT NOT NULL, crc INTEGER NOT NULL,
+    gone INTEGER NOT NULL DEFAULT 0);
+CREATE UNIQUE INDEX IF NOT EXISTS documents_of ON documents (key) WHERE gone = 0;
+CREATE INDEX IF NOT EXISTS documents_gone ON documents (d) WHERE gone = 1;
 CREATE TABLE IF NOT EXISTS passages (
     n INTEGER PRIMARY KEY AUTOINCREMENT, d INTEGER NOT NULL, number INTEGER NOT NULL, text TEXT NOT NULL,
     crc INTEGER NOT NULL);
@@ -40,9 +46,11 @@ CREATE INDEX IF NOT EXISTS passages_of ON passages (d);
 CREATE TABLE IF NOT EXISTS vectors (
     n INTEGER PRIMARY KEY, d INTEGER NOT NULL, total INTEGER NOT NULL, vectors BLOB NOT NULL, crc INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS unreadable (key TEXT PRIMARY KEY, stamp TEXT NOT NULL, reason TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS gone (n INTEGER PRIMARY KEY);
+PRAGMA user_version={_VERSION};
+COMMIT;
 """
-
+# The columns of a document that its checksum is of, in that order.
+_SAID = "key, stamp, title, fields, facts, metadata"
 
 _PASSING = (
     sqlite3.SQLITE_BUSY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_FULL, sqlite3.SQLITE_INTERRUPT, sqlite3.SQLITE_LOCKED,
@@ -52,6 +60,10 @@ _PASSING = (
 
 class CorruptStoreError(Exception):
     """What is stored contradicts itself or cannot be read; it must be made again."""
+
+
+class MissingPassageError(CorruptStoreError):
+    """A passage that was there is there no more: a newer snapshot knows of it, or else nobody does."""
 
 
 class ClosedStoreError(Exception):
@@ -91,18 +103,8 @@ class Store:
     def __init__(self, path: Path) -> None:
         self._lock = threading.RLock()
         self._path = path
-        try:
-            self._db = sqlite3.connect(path, check_same_thread=False, timeout=30, isolation_level=None)
-            # Read whole at each start, in few pieces; holds for a new file only.
-            self._db.execute("PRAGMA page_size=16384")
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=NORMAL")
-            # Pages: what is written in several batches reaches the disk once (40 MB), with the same safety.
-            self._db.execute("PRAGMA wal_autocheckpoint=2500")
-            self._db.executescript(_SCHEMA)
-            self._inode = os.stat(path).st_ino
-        except sqlite3.DatabaseError as error:
-            raise _failure(error) from error
+        self._db = _connected(path)
+        self._inode = os.stat(path).st_ino
         self._problem = aside(lambda: _problem_of(path))
 
     def check(self) -> None:
@@ -127,8 +129,11 @@ class Store:
 
     def get(self, key: str, default: str = "") -> str:
         """A setting of the collection."""
-        row = self._one("SELECT value FROM meta WHERE key = ?", (key,))
-        return default if row is None else str(row[0])
+        row = self._one("SELECT value, crc FROM meta WHERE key = ?", (key,))
+        if row is None:
+            return default
+        _check(row[1], (0, 0, 0), key, row[0])
+        return str(row[0])
 
     def set(self, **values: str) -> None:
         """Write settings, all or none."""
@@ -137,7 +142,9 @@ class Store:
 
     def stamps(self) -> dict[str, str]:
         """What each known document, readable or not, looked like when it was read: key to stamp."""
-        return dict(self._all("SELECT key, stamp FROM documents UNION ALL SELECT key, stamp FROM unreadable"))
+        return dict(
+            self._all("SELECT key, stamp FROM documents WHERE gone = 0 UNION ALL SELECT key, stamp FROM unreadable")
+        )
 
     def unreadable(self) -> list[tuple[str, str]]:
         """Key and reason of each document that could not be read."""
@@ -145,12 +152,14 @@ class Store:
 
     def counts(self) -> tuple[int, int]:
         """How many documents and how many passages there are."""
-        documents = self._one("SELECT count(*) FROM documents") or (0,)
-        passages = self._one("SELECT total(total) FROM documents") or (0,)
-        return int(documents[0]), int(passages[0])
+        documents, passages = self._one("SELECT count(*), total(total) FROM documents WHERE gone = 0") or (0, 0)
+        return int(documents), int(passages)
 
     def replace(self, documents: Iterable[NewDocument], unreadable: Iterable[tuple[str, str, str]] = ()) -> None:
-        """Store documents in place of those with the same keys, and note those that could not be read."""
+        """Store documents in place of those with the same keys, and note those that could not be read.
+
+        What was there before can be read until `settle`.
+        """
         with self._lock, self._transaction():
             for document in documents:
                 self._remove(document.key)
@@ -160,35 +169,29 @@ class Store:
                 self._db.execute("INSERT INTO unreadable VALUES (?, ?, ?)", (key, stamp, reason))
 
     def remove(self, keys: Iterable[str]) -> None:
-        """Forget documents."""
+        """Forget documents; what they say can be read until `settle`."""
         with self._lock, self._transaction():
             for key in keys:
                 self._remove(key)
 
     def pending(self) -> tuple[list[int], int]:
         """What the text index has yet to learn: the passages gone, and the number after which passages are new."""
-        gone = [int(n) for (n,) in self._all("SELECT n FROM gone")]
+        gone = [int(n) for (n,) in self._all("SELECT n FROM documents JOIN passages USING (d) WHERE gone = 1")]
         return gone, int(self.get("indexed_through", "0"))
 
     def settle(self, through: int, **values: str) -> None:
         """Note that the text index knows every passage up to `through` and none that is gone."""
         with self._lock, self._transaction():
-            self._db.execute("DELETE FROM gone")
+            self._db.execute("DELETE FROM passages WHERE d IN (SELECT d FROM documents WHERE gone = 1)")
+            self._db.execute("DELETE FROM documents WHERE gone = 1")
             generation = int(self.get("generation", "0")) + 1
             self._set({**values, "indexed_through": str(through), "generation": str(generation)})
 
     def texts_after(self, n: int) -> Iterator[tuple[int, str, str, str, str]]:
         """(n, text, title, source, metadata as JSON) of each passage numbered above `n`, in order, read in pages."""
-        while True:
-            page = self._all(
-                "SELECT n, text, title, fields, metadata FROM passages JOIN documents USING (d) WHERE n > ?"
-                " ORDER BY n LIMIT 2000",
-                (n,),
-            )
-            for number, text, title, fields, metadata in page:
+        while page := self._rows("WHERE n > ? AND gone = 0 ORDER BY n LIMIT 2000", (n,)):
+            for number, _, text, _, title, fields, metadata in page:
                 yield number, text, title, str(json.loads(fields).get("source", "")), metadata
-            if not page:
-                return
             n = page[-1][0]
 
     def vectors_after(self, n: int) -> Iterator[tuple[Numbers, Numbers, Vectors]]:
@@ -196,7 +199,9 @@ class Store:
         read = "SELECT n, d, total, vectors, crc FROM vectors WHERE n > ? ORDER BY n LIMIT 256"
         while page := self._all(read, (n,)):
             firsts, owners, totals, kept, sums = zip(*page, strict=True)
-            if tuple(map(zlib.crc32, kept)) != sums:
+            if not all(isinstance(vectors, bytes) for vectors in kept) or (
+                tuple(map(_vectors_sum, firsts, owners, totals, kept)) != sums
+            ):
                 raise CorruptStoreError("vectors are not what was written")
             if len({len(vectors) / total for vectors, total in zip(kept, totals, strict=True)}) > 1:
                 raise CorruptStoreError("vectors of different lengths")
@@ -217,61 +222,67 @@ class Store:
 
     def described(self) -> Iterator[tuple[int, dict[str, str], dict[str, Any], dict[str, Any]]]:
         """(document, fields, facts, metadata) of every document."""
-        for d, fields, facts, metadata in self._all("SELECT d, fields, facts, metadata FROM documents ORDER BY d"):
-            yield d, json.loads(fields), json.loads(facts), json.loads(metadata)
+        for d, crc, total, *said in self._all(f"SELECT d, crc, total, {_SAID} FROM documents ORDER BY d"):  # noqa: S608  # only names
+            _check(crc, (d, total, 0), *said)
+            yield d, json.loads(said[3]), json.loads(said[4]), json.loads(said[5])
 
     def passages(self, numbers: Sequence[int]) -> dict[int, Passage]:
-        """The passages of these numbers that still exist; raises `CorruptStoreError` for one whose text was altered."""
+        """The passages of these numbers that still exist; raises `CorruptStoreError` for one that was altered."""
         found: dict[int, Passage] = {}
         for start in range(0, len(numbers), 500):
             some = numbers[start : start + 500]
             marks = ",".join("?" * len(some))
-            for row in self._all(
-                "SELECT n, number, text, crc, total, title, fields, metadata FROM passages JOIN documents USING (d)"  # noqa: S608  # only marks
-                f" WHERE n IN ({marks})",
-                some,
-            ):
-                n, number, text, crc, total, title, fields, metadata = row
-                if zlib.crc32(text.encode()) != crc:
-                    raise CorruptStoreError(f"passage {n} is not what was written")
+            for n, number, text, total, title, fields, metadata in self._rows(f"WHERE n IN ({marks})", some):
                 found[n] = Passage(n, number, text, total, title, from_json(fields), from_json(metadata))
         return found
 
-    def texts_of(self, numbers: Sequence[int]) -> dict[int, str]:
-        """The texts of these passages."""
-        return {n: passage.text for n, passage in self.passages(numbers).items()}
-
     def _insert(self, document: NewDocument) -> None:
-        d = self._db.execute(
-            "INSERT INTO documents (key, stamp, total, title, fields, facts, metadata) VALUES (?,?,?,?,?,?,?)",
-            (
-                document.key, document.stamp, len(document.texts), document.title, json.dumps(document.fields),
-                json.dumps(document.facts), json.dumps(document.metadata),
-            ),
-        ).lastrowid  # fmt: skip
+        d, first = self._next("documents"), self._next("passages")
+        total = len(document.texts)
+        said = (
+            document.key, document.stamp, document.title, json.dumps(document.fields), json.dumps(document.facts),
+            json.dumps(document.metadata),
+        )  # fmt: skip
+        self._db.execute(
+            f"INSERT INTO documents (d, crc, total, {_SAID}) VALUES (?,?,?,?,?,?,?,?,?)",  # noqa: S608  # only names
+            (d, _sum((d, total, 0), *said), total, *said),
+        )
         if not document.texts:
             return
-        used = self._db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'passages'").fetchone()
-        first = used[0] + 1 if used else 1
         self._db.executemany(
             "INSERT INTO passages (n, d, number, text, crc) VALUES (?,?,?,?,?)",
-            ((first + i, d, i, text, zlib.crc32(text.encode())) for i, text in enumerate(document.texts)),
+            ((first + i, d, i, text, _sum((first + i, d, i), text)) for i, text in enumerate(document.texts)),
         )
         vectors = document.vectors.astype(np.float16).tobytes()
-        row = (first, d, len(document.texts), vectors, zlib.crc32(vectors))
-        self._db.execute("INSERT INTO vectors VALUES (?,?,?,?,?)", row)
+        place = (first, d, total)
+        self._db.execute("INSERT INTO vectors VALUES (?,?,?,?,?)", (*place, vectors, _vectors_sum(*place, vectors)))
+
+    def _next(self, table: str) -> int:
+        used = self._db.execute("SELECT seq FROM sqlite_sequence WHERE name = ?", (table,)).fetchone()
+        return used[0] + 1 if used else 1
 
     def _remove(self, key: str) -> None:
         self._db.execute("DELETE FROM unreadable WHERE key = ?", (key,))
-        row = self._db.execute("SELECT d FROM documents WHERE key = ?", (key,)).fetchone()
+        row = self._db.execute("SELECT d FROM documents WHERE key = ? AND gone = 0", (key,)).fetchone()
         if row is not None:
-            self._db.execute("INSERT OR IGNORE INTO gone SELECT n FROM passages WHERE d = ?", row)
             self._db.execute("DELETE FROM vectors WHERE n = (SELECT min(n) FROM passages WHERE d = ?)", row)
-            self._db.execute("DELETE FROM passages WHERE d = ?", row)
-            self._db.execute("DELETE FROM documents WHERE d = ?", row)
+            self._db.execute("UPDATE documents SET gone = 1 WHERE d = ?", row)
 
     def _set(self, values: dict[str, str]) -> None:
-        self._db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", values.items())
+        rows = [(key, value, _sum((0, 0, 0), key, value)) for key, value in values.items()]
+        self._db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?, ?)", rows)
+
+    def _rows(self, where: str, values: Sequence[Any]) -> list[tuple[int, int, str, int, str, str, str]]:
+        """(n, number, text, total, title, fields, metadata) of passages, fields and metadata as JSON."""
+        found = []
+        read = (
+            f"SELECT n, number, text, p.crc, d, documents.crc, total, {_SAID} FROM passages p JOIN documents USING (d)"  # noqa: S608  # only names
+        )
+        for n, number, text, crc, d, document_crc, total, *said in self._all(f"{read} {where}", values):
+            _check(crc, (n, d, number), text)
+            _check(document_crc, (d, total, 0), *said)
+            found.append((n, number, text, total, said[2], said[3], said[5]))
+        return found
 
     def _transaction(self) -> _Transaction:
         return _Transaction(self._db)
@@ -286,6 +297,52 @@ class Store:
                 return self._db.execute(query, values).fetchall()
             except sqlite3.DatabaseError as error:
                 raise _failure(error) from error
+
+
+def _connected(path: Path) -> sqlite3.Connection:
+    """A connection to the store at `path`, made where there is none."""
+    try:
+        db = sqlite3.connect(path, check_same_thread=False, timeout=30, isolation_level=None)
+    except sqlite3.DatabaseError as error:
+        raise _failure(error) from error
+    try:
+        if db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+            made_by = db.execute("PRAGMA user_version").fetchone()[0]
+            if made_by != _VERSION:
+                raise CorruptStoreError(f"made by another version of this package (store {made_by}, now {_VERSION})")
+        # Read whole at each start, in few pieces; holds for a new file only.
+        db.execute("PRAGMA page_size=16384")
+        db.execute("PRAGMA journal_mode=WAL")
+        db.execute("PRAGMA synchronous=NORMAL")
+        # Pages: what is written in several batches reaches the disk once (40 MB), with the same safety.
+        db.execute("PRAGMA wal_autocheckpoint=2500")
+        db.executescript(_SCHEMA)
+    except sqlite3.DatabaseError as error:
+        db.close()
+        raise _failure(error) from error
+    except CorruptStoreError:
+        db.close()
+        raise
+    return db
+
+
+def _sum(numbers: tuple[int, int, int], *said: str) -> int:
+    """A checksum of what a row says, and of where it says it."""
+    first, second, third = numbers
+    return zlib.crc32("\0".join(said).encode(), (first + 8191 * second + 131071 * third) & 0xFFFFFFFF)
+
+
+def _vectors_sum(n: int, d: int, total: int, vectors: bytes) -> int:
+    return zlib.crc32(vectors, (n + 8191 * d + 131071 * total) & 0xFFFFFFFF)
+
+
+def _check(crc: int, numbers: tuple[int, int, int], *said: str) -> None:
+    try:
+        if _sum(numbers, *said) == crc:
+            return
+    except TypeError:  # what was text when it was written may come back as anything else
+        pass
+    raise CorruptStoreError(f"row {numbers[0]} is not what was written")
 
 
 def _failure(error: sqlite3.DatabaseError) -> Exception:

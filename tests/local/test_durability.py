@@ -17,6 +17,7 @@ import pytest
 from rage_retrievers.errors import ConfigurationError
 from rage_retrievers.local import LocalService, Progress
 from rage_retrievers.local._lock import exclusive
+from rage_retrievers.local.collection import Collection
 from rage_retrievers.local.feed import Feed
 from rage_retrievers.local.snapshot import Snapshot
 from rage_retrievers.local.store import ClosedStoreError, Store
@@ -167,9 +168,9 @@ def test_a_change_goes_into_what_another_service_has_replaced(
         second: LocalService = open_service(many)
         second._operations.own.feed.collection.rebuild("for this test")  # type: ignore[union-attr]
     else:
-        with sqlite3.connect(_store(tmp_path)) as db:
-            db.execute("INSERT OR REPLACE INTO meta VALUES ('writing', 'yes')")
-        db.close()
+        store = Store(_store(tmp_path))
+        store.set(writing="yes")
+        store.close()
         second = open_service(many)
     (many / "new.txt").write_text("common words and zebras")
     for service in (first, second):
@@ -221,9 +222,33 @@ def _alter_vector(tmp_path: Path) -> None:
     db.close()
 
 
+def _alter_setting(tmp_path: Path) -> None:
+    """How far the text index has come is no number any more."""
+    with sqlite3.connect(_store(tmp_path)) as db:
+        db.execute("UPDATE meta SET value = '3p' WHERE key = 'indexed_through'")
+    db.close()
+
+
+def _write_older_format(tmp_path: Path) -> None:
+    """Tables as an earlier version of this package made them."""
+    for path in _store(tmp_path).parent.glob("store.sqlite-*"):
+        path.unlink()
+    path = _store(tmp_path)
+    path.unlink()
+    with sqlite3.connect(path) as db:
+        db.execute("CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL)")
+        db.execute("CREATE TABLE documents (d INTEGER PRIMARY KEY, key TEXT UNIQUE NOT NULL, stamp TEXT NOT NULL)")
+        db.execute("INSERT INTO documents VALUES (1, '03.txt', 'as it was')")
+    db.close()
+
+
 @pytest.mark.parametrize(
-    "spoil", [_truncate_text, _scramble_text, _remove_text, _overwrite_store, _overwrite_page, _alter_vector]
-)
+    "spoil",
+    [
+        _truncate_text, _scramble_text, _remove_text, _overwrite_store, _overwrite_page, _alter_vector, _alter_setting,
+        _write_older_format,
+    ],
+)  # fmt: skip
 def test_a_corrupt_index_is_made_again_and_told(
     many: Path, tmp_path: Path, open_service: Any, spoil: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -236,15 +261,101 @@ def test_a_corrupt_index_is_made_again_and_told(
     assert sources(service) == [f"{number:02}.txt" for number in range(FILES)]
 
 
-def test_an_altered_passage_is_never_served(many: Path, tmp_path: Path, open_service: Any) -> None:
+@pytest.mark.parametrize(
+    "alter",
+    [
+        "UPDATE passages SET text = 'forged' WHERE n = 8",
+        "UPDATE passages SET number = 7 WHERE n = 8",
+        "UPDATE passages SET d = 3 WHERE n = 8",
+        """UPDATE documents SET fields = replace(fields, '.txt', '.TXT') WHERE d = 8""",
+        """UPDATE documents SET metadata = '{"forged": true}' WHERE d = 8""",
+        "UPDATE documents SET metadata = CAST(metadata AS BLOB) WHERE d = 8",
+        "UPDATE documents SET title = 'forged' WHERE d = 8",
+        "UPDATE documents SET total = 9 WHERE d = 8",
+    ],
+)
+def test_what_was_altered_is_never_served(many: Path, tmp_path: Path, open_service: Any, alter: str) -> None:
     """What was changed behind the service's back while it runs is read again from the file."""
     service: LocalService = open_service(many)
+    before = Asker(service)("number7", num_results=FILES)["documents"]
     with sqlite3.connect(_store(tmp_path)) as db:
-        db.execute("UPDATE passages SET text = 'forged' WHERE n = 8")
+        db.execute(alter)
     db.close()
-    texts = [document["text"] for document in Asker(service)("number7", num_results=FILES)["documents"]]
-    assert "forged" not in texts
+    assert _without_ids(Asker(service)("number7", num_results=FILES)["documents"]) == _without_ids(before)
+    assert len(before) == FILES
+    assert service.stats.rebuilt
+
+
+def _without_ids(documents: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The documents without what a new index numbers anew."""
+    return [{name: value for name, value in one.items() if name != "id"} for one in documents]
+
+
+def test_metadata_that_was_altered_admits_nothing(many: Path, tmp_path: Path, open_service: Any) -> None:
+    """A filter is not answered from it either."""
+    service: LocalService = open_service(many)
+    with sqlite3.connect(_store(tmp_path)) as db:
+        db.execute("""UPDATE documents SET metadata = '{"forged": true}' WHERE d = 8""")
+    db.close()
+    assert Asker(service)("number7", metadata_filters=[{"forged": [True]}])["documents"] == []
+    assert service.stats.rebuilt
+
+
+def test_what_is_being_replaced_is_answered_from_as_it_was(
+    many: Path, open_service: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until the new version is in the index the old one is found, by its words, its vector and its fields."""
+    service: LocalService = open_service(many)
+    found: list[Any] = []
+    settle = Collection._settle
+
+    def asked_before(self: Collection, last: int) -> None:
+        found.extend(
+            Asker(service)("number7 number8", num_results=FILES, **knobs)["documents"]
+            for knobs in ({}, {"advanced": {"mode": "text"}}, {"metadata_filters": [{"source": ["07.txt", "08.txt"]}]})
+        )
+        settle(self, last)
+
+    monkeypatch.setattr(Collection, "_settle", asked_before)
+    (many / "07.txt").write_text("common words and something else")
+    (many / "08.txt").unlink()
+    assert sorted(sources(service)) == [f"{number:02}.txt" for number in range(FILES) if number != 8]
+    assert len(found) == 3
+    for documents in found:
+        assert {one["source"]: one["text"] for one in documents}.items() >= {
+            f"0{n}.txt": f"common words and the single word number{n}" for n in (7, 8)
+        }.items()
+    assert not service.stats.rebuilt
+
+
+def test_what_is_replaced_under_a_request_is_answered_from_as_it_is(
+    many: Path, open_service: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was ranked as it was and cannot be read so any more; nothing is missing, nothing is made anew."""
+    service: LocalService = open_service(many, follow_seconds=9999.0)
+    passages = Store.passages
+    changes = iter([f"common words and version {n}" for n in range(2)])
+
+    def replaced_before(self: Store, numbers: Any) -> Any:
+        if text := next(changes, ""):
+            (many / "07.txt").write_text(text)
+            service.refresh()
+        return passages(self, numbers)
+
+    monkeypatch.setattr(Store, "passages", replaced_before)
+    texts = {one["source"]: one["text"] for one in Asker(service)("common", num_results=FILES)["documents"]}
     assert len(texts) == FILES
+    assert texts["07.txt"] == "common words and version 1"
+    assert not service.stats.rebuilt
+
+
+def test_a_passage_that_vanished_is_noticed(many: Path, tmp_path: Path, open_service: Any) -> None:
+    """The index is made again, and the document is answered."""
+    service: LocalService = open_service(many)
+    with sqlite3.connect(_store(tmp_path)) as db:
+        db.execute("DELETE FROM passages WHERE n = 8")
+    db.close()
+    assert len(sources(service)) == FILES
     assert service.stats.rebuilt
 
 
