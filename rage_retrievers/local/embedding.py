@@ -144,16 +144,26 @@ class Injected:
         self.identity = f"{type(model).__module__}.{type(model).__qualname__}:{name}"
 
     def passages(self, texts: Sequence[str]) -> Vectors:
-        made = np.asarray(self._passages(list(texts)), dtype=np.float32)
-        if made.ndim != 2 or len(made) != len(texts):
-            raise ConfigurationError(
-                f"embedding: gave an array of shape {made.shape} for {len(texts)} texts; one vector per text is needed"
-            )
-        return unit(made)
+        if not texts:  # nobody is asked, for many would answer in a form of their own
+            return np.zeros((0, 0), dtype=np.float32)
+        return _made(self._passages(list(texts)), len(texts))
 
     def question(self, text: str) -> Vectors:
-        row: Vectors = unit(np.asarray([self._question(text)], dtype=np.float32))[0]
+        row: Vectors = _made([self._question(text)], 1)[0]
         return row
+
+
+def _made(given: object, count: int) -> Vectors:
+    """Unit vectors of what an embedding gave; raises `ConfigurationError` unless it is one vector for each text."""
+    try:
+        vectors = np.asarray(given, dtype=np.float32)
+    except (TypeError, ValueError) as error:
+        raise ConfigurationError(f"embedding: gave what is no list of vectors of one length ({error})") from error
+    if vectors.ndim != 2 or len(vectors) != count or not vectors.size:
+        raise ConfigurationError(
+            f"embedding: gave an array of shape {vectors.shape} for {count} texts; one vector per text is needed"
+        )
+    return unit(vectors)
 
 
 def unit(vectors: Vectors) -> Vectors:

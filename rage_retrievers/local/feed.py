@@ -10,12 +10,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+from rage_retrievers.errors import ConfigurationError
 from rage_retrievers.local.collection import Chunking, Collection, Synced
 from rage_retrievers.local.embedding import Embedding
 from rage_retrievers.local.progress import Listener, unheard
 from rage_retrievers.local.snapshot import Snapshot
 from rage_retrievers.local.sources import Scan, Source
-from rage_retrievers.local.store import ClosedStoreError, CorruptStoreError, MissingPassageError
+from rage_retrievers.local.store import (
+    ClosedStoreError,
+    CorruptStoreError,
+    MissingPassageError,
+    OtherWidthError,
+)
 
 T = TypeVar("T")
 _KEPT_RUNS = 500
@@ -45,6 +51,7 @@ class Feed:
         self._clock = clock
         self._looking = threading.Lock()
         self._due = 0.0
+        self._widened = False
         self._refused: list[tuple[str, str]] = []
         self._runs: deque[Synced] = deque(maxlen=_KEPT_RUNS)
 
@@ -84,7 +91,7 @@ class Feed:
         except CorruptStoreError as error:
             if isinstance(error, MissingPassageError) and self.collection.snapshot() is not seen:
                 return self.read(ask)  # it has been replaced under this request
-            self.collection.rebuild(str(error))
+            self._rebuild(error)
             self.sync()
             return ask(self.collection.snapshot())
 
@@ -96,6 +103,13 @@ class Feed:
     def close(self) -> None:
         self.collection.close()
 
+    def _rebuild(self, error: CorruptStoreError) -> None:
+        if isinstance(error, OtherWidthError):
+            if self._widened:  # it was made by this very embedding: to make it once more would not help
+                raise ConfigurationError(f"embedding: its vectors have different lengths ({error})") from error
+            self._widened = True
+        self.collection.rebuild(str(error))
+
     def _look(self, progress: Listener, seen: Scan | None, *, wait: bool) -> Synced:
         started = self._clock()
         scan = self._source.scan() if seen is None else seen
@@ -104,7 +118,7 @@ class Feed:
         try:
             done = self.collection.sync(scan.entries, wait=wait, progress=progress)
         except CorruptStoreError as error:
-            self.collection.rebuild(str(error))
+            self._rebuild(error)
             done = self.collection.sync(scan.entries, wait=wait, progress=progress)
         self._due = self._clock() + (max(self._pause, 100 * took) if self._pause else 0)
         if done:

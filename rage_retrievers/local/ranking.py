@@ -140,6 +140,7 @@ class _Search:
         self._pairs = list(dict.fromkeys(pairwise(said)))[:_MAX_PAIRS]
         self._admitted = snapshot.admitted(ask.condition)
         self._vector = _vector(embedding, ask)
+        snapshot.check_width(len(self._vector))
         self._vector_weight = embedding.weight
         self._text_weight = 1 - embedding.weight
         # By the words of the question as it stands, and by its vector: kept for the second stage.

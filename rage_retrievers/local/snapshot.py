@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from rage_retrievers.local.columns import Columns, Mask
 from rage_retrievers.local.embedding import Vectors
 from rage_retrievers.local.filters import Filter
-from rage_retrievers.local.store import MissingPassageError, Passage, Store
+from rage_retrievers.local.store import MissingPassageError, OtherWidthError, Passage, Store
 from rage_retrievers.local.text_index import TextView
 from rage_retrievers.local.vectors import VectorRows
 
@@ -24,8 +24,10 @@ Rows = NDArray[np.int64]
 class Snapshot:
     """Rows of passages: `numbers[row]` names the passage, `documents[row]` its document, `alive[row]` whether it is."""
 
-    def __init__(self, store: Store, text: TextView | None, vectors: VectorRows, rows: tuple[Rows, Rows, Mask]) -> None:
-        """`rows`: numbers, documents, alive."""
+    def __init__(
+        self, store: Store, text: TextView | None, vectors: VectorRows, rows: tuple[Rows, Rows, Mask], width: int = 0
+    ) -> None:
+        """`rows`: numbers, documents, alive; `width`: how many dimensions the vectors have, 0 where there is none."""
         self.text = text
         self.vectors = vectors
         self.numbers, self.documents, self.alive = rows
@@ -33,6 +35,7 @@ class Snapshot:
         self.count = len(self.numbers)
         self._unbroken = self.count > 0 and int(self.numbers[-1] - self.numbers[0]) == self.count - 1
         self._store = store
+        self._width = width
         self._lock = threading.Lock()
         self._columns: tuple[Rows, Columns] | None = None
         self._masks: OrderedDict[Filter, Mask] = OrderedDict()
@@ -55,13 +58,16 @@ class Snapshot:
         vectors.keep(previous.count)
         numbers, documents = [previous.numbers], [previous.documents]
         last = int(previous.numbers[-1]) if previous.count else 0
+        width = previous._width
         for some, owners, rows in store.vectors_after(last):
             vectors.append(rows)
             numbers.append(some)
             documents.append(owners)
+            width = rows.shape[1]
         all_numbers = np.concatenate(numbers)
         fresh = np.ones(len(all_numbers) - len(alive), dtype=np.bool_)
-        return cls(store, text, vectors, (all_numbers, np.concatenate(documents), np.concatenate([alive, fresh])))
+        parts = all_numbers, np.concatenate(documents), np.concatenate([alive, fresh])
+        return cls(store, text, vectors, parts, width)
 
     def admitted(self, condition: Filter | None) -> Mask | None:
         """True for each row that may be shown; None when all may."""
@@ -89,6 +95,11 @@ class Snapshot:
         places = np.minimum(np.maximum(places, 0), self.count - 1)
         found = (self.numbers[places] == numbers) & self.alive[places]
         return np.where(found, places, -1)
+
+    def check_width(self, given: int) -> None:
+        """Raise `OtherWidthError` for a question whose vector cannot be compared with those that are here."""
+        if given != self._width and self._width:
+            raise OtherWidthError(self._width, given)
 
     def near(self, question: Vectors, admitted: Mask | None, most: int, least: float) -> tuple[Rows, Vectors]:
         """(rows, cosines) of the admitted rows whose cosine is `least` or more; the best `most` where more are."""

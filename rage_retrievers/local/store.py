@@ -66,6 +66,13 @@ class MissingPassageError(CorruptStoreError):
     """A passage that was there is there no more: a newer snapshot knows of it, or else nobody does."""
 
 
+class OtherWidthError(CorruptStoreError):
+    """What is stored was made with vectors of another length."""
+
+    def __init__(self, stored: int, given: int) -> None:
+        super().__init__(f"made with vectors of {stored} dimensions, now {given}")
+
+
 class ClosedStoreError(Exception):
     """The store is closed: for good, or because another process has put a new one in its place."""
 
@@ -253,6 +260,9 @@ class Store:
             "INSERT INTO passages (n, d, number, text, crc) VALUES (?,?,?,?,?)",
             ((first + i, d, i, text, _sum((first + i, d, i), text)) for i, text in enumerate(document.texts)),
         )
+        stored = self._db.execute("SELECT length(vectors) / total / 2 FROM vectors LIMIT 1").fetchone()
+        if stored and stored[0] != document.vectors.shape[1]:
+            raise OtherWidthError(stored[0], document.vectors.shape[1])
         vectors = document.vectors.astype(np.float16).tobytes()
         place = (first, d, total)
         self._db.execute("INSERT INTO vectors VALUES (?,?,?,?,?)", (*place, vectors, _vectors_sum(*place, vectors)))

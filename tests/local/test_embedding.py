@@ -1,15 +1,20 @@
-"""The built-in vectors: the mean of a text's tokens, whatever was read before it."""
+"""The built-in vectors, the mean of a text's tokens whatever was read before it; and those that others give."""
 
 from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
 
-from rage_retrievers.local import embedding
-from rage_retrievers.local.embedding import WordVectors
+from rage_retrievers.errors import ConfigurationError
+from rage_retrievers.local import LocalService, embedding
+from rage_retrievers.local.embedding import Injected, WordVectors
+
+from .conftest import Asker
 
 TEXTS = [
     "Honey bees dance.",
@@ -57,3 +62,54 @@ def test_a_text_that_cannot_be_encoded_fails_alone() -> None:
     with pytest.raises(UnicodeEncodeError):
         vectors.passages(["good", "bad \ud800"])
     np.testing.assert_allclose(vectors.passages(TEXTS), by_the_tokenizer(TEXTS), atol=1e-6)
+
+
+class Wide:
+    """An embedding of `width` dimensions, of which nothing else tells."""
+
+    def __init__(self, width: int) -> None:
+        self.width = width
+
+    def embed_documents(self, texts: list[str]) -> list[list[float]]:
+        return [[1.0] * self.width for _ in texts]
+
+    def embed_query(self, text: str) -> list[float]:
+        return [1.0] * self.width
+
+
+@pytest.mark.parametrize("changed", [False, True])
+def test_an_index_of_other_vectors_is_made_again(folder: Path, open_service: Any, changed: bool) -> None:
+    """A model that was replaced under its name: found out by a question, or by the first document that changed."""
+    open_service(folder, embedding=Wide(4)).close()
+    if changed:
+        (folder / "new.txt").write_text("word")
+    service: LocalService = open_service(folder, embedding=Wide(6))
+    assert len(Asker(service).sources("volcano", num_results=9)) == 6 + changed
+    assert service.stats.rebuilt == "made with vectors of 4 dimensions, now 6"
+
+
+def test_an_embedding_that_changes_its_mind_is_told_of(
+    folder: Path, open_service: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The index is made again once and not at each question."""
+    model = Wide(4)
+    service: LocalService = open_service(folder, embedding=model)
+    for model.width in (5, 6, 7):
+        assert Asker(service).post({"question": "volcano", "numResults": 3})[0] == (200 if model.width == 5 else 500)
+    assert caplog.text.count("index_rebuilt") == 1
+    assert "embedding: its vectors have different lengths" in caplog.text
+
+
+@pytest.mark.parametrize("given", [None, [], [[]] * 2, [1.0, 2.0], [[1.0]], [[1.0], [1.0, 2.0]], [["a"], ["b"]]])
+def test_what_is_no_vector_per_text_is_a_configuration_error(given: Any) -> None:
+    """Whatever else an embedding may give."""
+    with pytest.raises(ConfigurationError, match="embedding: gave"):
+        Injected(mock.Mock(embed_documents=lambda _: given)).passages(["one", "two"])
+
+
+def test_a_folder_without_a_readable_document_asks_no_embedding(tmp_path: Path, open_service: Any) -> None:
+    """It opens, names the file and answers that there is nothing."""
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "empty.txt").write_text(" ")
+    service: LocalService = open_service(tmp_path / "docs", embedding=mock.Mock(embed_documents=lambda _: 1 / 0))
+    assert service.skipped == [("empty.txt", "no text in it")]
