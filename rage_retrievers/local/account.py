@@ -19,6 +19,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar
 
+from rage_retrievers.local._damage import is_damage
+
 _log = logging.getLogger("rage_retrievers.local")
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS records (
@@ -189,6 +191,8 @@ class Account:
         try:
             return _opened(self._path)
         except sqlite3.DatabaseError as error:
+            if not is_damage(error):
+                raise
             aside = self._path.with_name(f"account-unreadable-{secrets.token_hex(4)}.sqlite")
             self._path.rename(aside)
             _log.warning("local.account_unreadable reason=%s moved_to=%s", error, aside)

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from pydantic_core import from_json
 
 from rage_retrievers._aside import aside
+from rage_retrievers.local._damage import is_damage
 from rage_retrievers.local.embedding import Vectors
 
 Numbers = NDArray[np.int64]
@@ -51,11 +52,6 @@ COMMIT;
 """
 # The columns of a document that its checksum is of, in that order.
 _SAID = "key, stamp, title, fields, facts, metadata"
-
-_PASSING = (
-    sqlite3.SQLITE_BUSY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_FULL, sqlite3.SQLITE_INTERRUPT, sqlite3.SQLITE_LOCKED,
-    sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_PERM, sqlite3.SQLITE_READONLY,
-)  # fmt: skip
 
 
 class CorruptStoreError(Exception):
@@ -359,8 +355,7 @@ def _failure(error: sqlite3.DatabaseError) -> Exception:
     """Damage, or what passes and is no reason to make everything anew: a full disk, a lock, a read-only file."""
     if isinstance(error, sqlite3.ProgrammingError):
         return ClosedStoreError(str(error))
-    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT)  # without one: text that is none
-    return OSError(errno.EIO, str(error)) if code & 0xFF in _PASSING else CorruptStoreError(str(error))
+    return CorruptStoreError(str(error)) if is_damage(error) else OSError(errno.EIO, str(error))
 
 
 def _runs(firsts: Sequence[int], totals: Sequence[int]) -> Numbers:

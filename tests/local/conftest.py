@@ -125,3 +125,27 @@ def steady(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Asker]:
 def ask(folder: Path, open_service: Callable[..., LocalService]) -> Asker:
     """Asks a service over `folder`."""
     return Asker(open_service(folder))
+
+
+FILES = 30
+
+
+@pytest.fixture
+def many(tmp_path: Path) -> Path:
+    """Thirty files, each with a word of its own."""
+    home = tmp_path / "many"
+    home.mkdir()
+    for number in range(FILES):
+        (home / f"{number:02}.txt").write_text(f"common words and the single word number{number}")
+    return home
+
+
+def sources(service: LocalService) -> list[str]:
+    """The source of every passage that holds the words all files share."""
+    return sorted(Asker(service).sources("common words", num_results=999, advanced={"mode": "text"}))
+
+
+def store_of(tmp_path: Path) -> Path:
+    """Where the store of `many` is."""
+    (found,) = (tmp_path / "cache").glob("many-*/index-*/store.sqlite")
+    return found

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import json
-import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -23,9 +22,8 @@ from rage_retrievers.local.snapshot import Snapshot
 from rage_retrievers.local.store import ClosedStoreError, Store
 from rage_retrievers.local.text_index import TextIndex
 
-from .conftest import Asker
+from .conftest import FILES, Asker, sources, store_of
 
-FILES = 30
 INDEX = """
 import os, signal, sys
 from pathlib import Path
@@ -53,21 +51,6 @@ text_index.Writing.commit = committed
 with LocalService.open(folder, cache_dir=cache, progress=told) as service:
     print(service.stats.files, service.stats.chunks)
 """
-
-
-@pytest.fixture
-def many(tmp_path: Path) -> Path:
-    """Thirty files, each with a word of its own."""
-    home = tmp_path / "many"
-    home.mkdir()
-    for number in range(FILES):
-        (home / f"{number:02}.txt").write_text(f"common words and the single word number{number}")
-    return home
-
-
-def sources(service: LocalService) -> list[str]:
-    """The source of every passage that holds the words all files share."""
-    return sorted(Asker(service).sources("common words", num_results=999, advanced={"mode": "text"}))
 
 
 def index(folder: Path, cache: Path, moment: str = "never") -> subprocess.Popen[str]:
@@ -109,7 +92,7 @@ def test_what_a_killed_indexing_began_costs_no_index(many: Path, tmp_path: Path,
     killed = index(many, tmp_path / "cache", "read 7")
     killed.communicate()
     assert killed.returncode == -9
-    (begun,) = _store(tmp_path).parent.glob("text-*/.managed.json")
+    (begun,) = store_of(tmp_path).parent.glob("text-*/.managed.json")
     begun.write_text(json.dumps([*json.loads(begun.read_text()), "0123456789abcdef0123456789abcdef.term"]))
     service: LocalService = open_service(many)
     assert not service.stats.rebuilt
@@ -122,7 +105,7 @@ def test_what_a_killed_indexing_began_costs_no_index(many: Path, tmp_path: Path,
 def test_an_indexing_that_fails_leaves_the_index_to_the_next(many: Path, tmp_path: Path, open_service: Any) -> None:
     """What had gone to the text index by then is not there, and nobody is locked out of it."""
     service: LocalService = open_service(many)
-    (directory,) = _store(tmp_path).parent.glob("text-*")
+    (directory,) = store_of(tmp_path).parent.glob("text-*")
     text = TextIndex(directory)
 
     def broken() -> Iterator[tuple[int, str, str, str, str]]:
@@ -168,7 +151,7 @@ def test_a_change_goes_into_what_another_service_has_replaced(
         second: LocalService = open_service(many)
         second._operations.own.feed.collection.rebuild("for this test")  # type: ignore[union-attr]
     else:
-        store = Store(_store(tmp_path))
+        store = Store(store_of(tmp_path))
         store.set(writing="yes")
         store.close()
         second = open_service(many)
@@ -176,129 +159,6 @@ def test_a_change_goes_into_what_another_service_has_replaced(
     for service in (first, second):
         assert Asker(service).sources("zebras", advanced={"mode": "text"}) == ["new.txt"]
         assert len(sources(service)) == FILES + 1
-
-
-def _store(tmp_path: Path) -> Path:
-    (found,) = (tmp_path / "cache").glob("many-*/index-*/store.sqlite")
-    return found
-
-
-def _truncate_text(tmp_path: Path) -> None:
-    for path in _store(tmp_path).parent.glob("text-*/*.store"):
-        path.write_bytes(path.read_bytes()[:-9])
-
-
-def _scramble_text(tmp_path: Path) -> None:
-    for path in _store(tmp_path).parent.glob("text-*/*.term"):
-        path.write_bytes(bytes(byte ^ 0x55 for byte in path.read_bytes()))
-
-
-def _remove_text(tmp_path: Path) -> None:
-    for path in _store(tmp_path).parent.glob("text-*/*"):
-        path.unlink()
-
-
-def _overwrite_store(tmp_path: Path) -> None:
-    for path in _store(tmp_path).parent.glob("store.sqlite-*"):
-        path.unlink()
-    _store(tmp_path).write_bytes(b"not a database" * 999)
-
-
-def _overwrite_page(tmp_path: Path) -> None:
-    """One that nothing reads at a start but the check of the whole file."""
-    with sqlite3.connect(_store(tmp_path)) as db:
-        (page,) = db.execute("SELECT rootpage FROM sqlite_master WHERE name = 'passages_of'").fetchone()
-        (size,) = db.execute("PRAGMA page_size").fetchone()
-        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    db.close()
-    whole = _store(tmp_path).read_bytes()
-    _store(tmp_path).write_bytes(whole[: (page - 1) * size] + b"\x55" * size + whole[page * size :])
-
-
-def _alter_vector(tmp_path: Path) -> None:
-    """The file stays sound, and one document would be found by what it does not say."""
-    with sqlite3.connect(_store(tmp_path)) as db:
-        db.execute("UPDATE vectors SET vectors = zeroblob(length(vectors)) WHERE n = 8")
-    db.close()
-
-
-def _alter_setting(tmp_path: Path) -> None:
-    """How far the text index has come is no number any more."""
-    with sqlite3.connect(_store(tmp_path)) as db:
-        db.execute("UPDATE meta SET value = '3p' WHERE key = 'indexed_through'")
-    db.close()
-
-
-def _write_older_format(tmp_path: Path) -> None:
-    """Tables as an earlier version of this package made them."""
-    for path in _store(tmp_path).parent.glob("store.sqlite-*"):
-        path.unlink()
-    path = _store(tmp_path)
-    path.unlink()
-    with sqlite3.connect(path) as db:
-        db.execute("CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL)")
-        db.execute("CREATE TABLE documents (d INTEGER PRIMARY KEY, key TEXT UNIQUE NOT NULL, stamp TEXT NOT NULL)")
-        db.execute("INSERT INTO documents VALUES (1, '03.txt', 'as it was')")
-    db.close()
-
-
-@pytest.mark.parametrize(
-    "spoil",
-    [
-        _truncate_text, _scramble_text, _remove_text, _overwrite_store, _overwrite_page, _alter_vector, _alter_setting,
-        _write_older_format,
-    ],
-)  # fmt: skip
-def test_a_corrupt_index_is_made_again_and_told(
-    many: Path, tmp_path: Path, open_service: Any, spoil: Any, caplog: pytest.LogCaptureFixture
-) -> None:
-    """The next start answers from a whole index and says why it was rebuilt."""
-    open_service(many).close()
-    spoil(tmp_path)
-    service: LocalService = open_service(many)
-    assert service.stats.rebuilt
-    assert "index_rebuilt" in caplog.text
-    assert sources(service) == [f"{number:02}.txt" for number in range(FILES)]
-
-
-@pytest.mark.parametrize(
-    "alter",
-    [
-        "UPDATE passages SET text = 'forged' WHERE n = 8",
-        "UPDATE passages SET number = 7 WHERE n = 8",
-        "UPDATE passages SET d = 3 WHERE n = 8",
-        """UPDATE documents SET fields = replace(fields, '.txt', '.TXT') WHERE d = 8""",
-        """UPDATE documents SET metadata = '{"forged": true}' WHERE d = 8""",
-        "UPDATE documents SET metadata = CAST(metadata AS BLOB) WHERE d = 8",
-        "UPDATE documents SET title = 'forged' WHERE d = 8",
-        "UPDATE documents SET total = 9 WHERE d = 8",
-    ],
-)
-def test_what_was_altered_is_never_served(many: Path, tmp_path: Path, open_service: Any, alter: str) -> None:
-    """What was changed behind the service's back while it runs is read again from the file."""
-    service: LocalService = open_service(many)
-    before = Asker(service)("number7", num_results=FILES)["documents"]
-    with sqlite3.connect(_store(tmp_path)) as db:
-        db.execute(alter)
-    db.close()
-    assert _without_ids(Asker(service)("number7", num_results=FILES)["documents"]) == _without_ids(before)
-    assert len(before) == FILES
-    assert service.stats.rebuilt
-
-
-def _without_ids(documents: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The documents without what a new index numbers anew."""
-    return [{name: value for name, value in one.items() if name != "id"} for one in documents]
-
-
-def test_metadata_that_was_altered_admits_nothing(many: Path, tmp_path: Path, open_service: Any) -> None:
-    """A filter is not answered from it either."""
-    service: LocalService = open_service(many)
-    with sqlite3.connect(_store(tmp_path)) as db:
-        db.execute("""UPDATE documents SET metadata = '{"forged": true}' WHERE d = 8""")
-    db.close()
-    assert Asker(service)("number7", metadata_filters=[{"forged": [True]}])["documents"] == []
-    assert service.stats.rebuilt
 
 
 def test_what_is_being_replaced_is_answered_from_as_it_was(
@@ -349,40 +209,18 @@ def test_what_is_replaced_under_a_request_is_answered_from_as_it_is(
     assert not service.stats.rebuilt
 
 
-def test_a_passage_that_vanished_is_noticed(many: Path, tmp_path: Path, open_service: Any) -> None:
-    """The index is made again, and the document is answered."""
-    service: LocalService = open_service(many)
-    with sqlite3.connect(_store(tmp_path)) as db:
-        db.execute("DELETE FROM passages WHERE n = 8")
-    db.close()
-    assert len(sources(service)) == FILES
-    assert service.stats.rebuilt
-
-
-def test_an_account_that_cannot_be_read_is_moved_aside(many: Path, tmp_path: Path, open_service: Any) -> None:
-    """The service goes on with a new one, the old one stays for whoever wants to look."""
-    service: LocalService = open_service(many)
-    Asker(service).service.handle("GET", f"/v1/org/{service.organization}/pipelines", {"authorization": "t"}, b"")
-    service.close()
-    (path,) = (tmp_path / "cache").glob("many-*/account/account.sqlite")
-    for old in path.parent.glob("account.sqlite-*"):
-        old.unlink()
-    path.write_bytes(b"not a database" * 999)
-    again: LocalService = open_service(many)
-    at = f"/v1/org/{again.organization}/pipelines"
-    assert json.loads(again.handle("GET", at, {"authorization": "t"}, b"").body)["data"]
-    assert len(list(path.parent.glob("account-unreadable-*"))) == 1
-
-
 def test_a_closed_service_answers_no_more(many: Path, tmp_path: Path) -> None:
     """Nor does it take its closed store for a corrupt one and make the index again."""
     service = LocalService.open(many, cache_dir=tmp_path / "cache")
     service.close()
-    store = _store(tmp_path).stat()
+    store = store_of(tmp_path).stat()
     path = f"/v1/org/{service.organization}/pipelines/{service.pipeline_id}/retrieval"
     asked = json.dumps({"question": "leave", "numResults": 1}).encode()
     assert service.handle("POST", path, {"authorization": "Bearer t"}, asked).status == 503
-    assert (_store(tmp_path).stat().st_ino, _store(tmp_path).stat().st_mtime_ns) == (store.st_ino, store.st_mtime_ns)
+    assert (store_of(tmp_path).stat().st_ino, store_of(tmp_path).stat().st_mtime_ns) == (
+        store.st_ino,
+        store.st_mtime_ns,
+    )
 
 
 def test_a_closed_store_is_no_corrupt_one(many: Path, open_service: Any) -> None:
@@ -432,9 +270,9 @@ def test_what_another_service_has_made_again_is_not_thrown_away(many: Path, tmp_
     second: LocalService = open_service(many)
     _feed(second).collection.rebuild("for this test")
     second.refresh()
-    made = _store(tmp_path).stat().st_ino
+    made = store_of(tmp_path).stat().st_ino
     _feed(first).collection.rebuild("for this test")
-    assert _store(tmp_path).stat().st_ino == made
+    assert store_of(tmp_path).stat().st_ino == made
     assert len(sources(first)) == FILES
 
 

@@ -1,0 +1,174 @@
+"""What is damaged: noticed, told, made again where it can be, and never served."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+
+from rage_retrievers.local import LocalService
+from rage_retrievers.local.account import Account, Event, now
+
+from .conftest import FILES, Asker, sources, store_of
+
+
+def _truncate_text(tmp_path: Path) -> None:
+    for path in store_of(tmp_path).parent.glob("text-*/*.store"):
+        path.write_bytes(path.read_bytes()[:-9])
+
+
+def _scramble_text(tmp_path: Path) -> None:
+    for path in store_of(tmp_path).parent.glob("text-*/*.term"):
+        path.write_bytes(bytes(byte ^ 0x55 for byte in path.read_bytes()))
+
+
+def _remove_text(tmp_path: Path) -> None:
+    for path in store_of(tmp_path).parent.glob("text-*/*"):
+        path.unlink()
+
+
+def _overwrite_store(tmp_path: Path) -> None:
+    for path in store_of(tmp_path).parent.glob("store.sqlite-*"):
+        path.unlink()
+    store_of(tmp_path).write_bytes(b"not a database" * 999)
+
+
+def _overwrite_page(tmp_path: Path) -> None:
+    """One that nothing reads at a start but the check of the whole file."""
+    with sqlite3.connect(store_of(tmp_path)) as db:
+        (page,) = db.execute("SELECT rootpage FROM sqlite_master WHERE name = 'passages_of'").fetchone()
+        (size,) = db.execute("PRAGMA page_size").fetchone()
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    db.close()
+    whole = store_of(tmp_path).read_bytes()
+    store_of(tmp_path).write_bytes(whole[: (page - 1) * size] + b"\x55" * size + whole[page * size :])
+
+
+def _alter_vector(tmp_path: Path) -> None:
+    """The file stays sound, and one document would be found by what it does not say."""
+    with sqlite3.connect(store_of(tmp_path)) as db:
+        db.execute("UPDATE vectors SET vectors = zeroblob(length(vectors)) WHERE n = 8")
+    db.close()
+
+
+def _alter_setting(tmp_path: Path) -> None:
+    """How far the text index has come is no number any more."""
+    with sqlite3.connect(store_of(tmp_path)) as db:
+        db.execute("UPDATE meta SET value = '3p' WHERE key = 'indexed_through'")
+    db.close()
+
+
+def _write_older_format(tmp_path: Path) -> None:
+    """Tables as an earlier version of this package made them."""
+    for path in store_of(tmp_path).parent.glob("store.sqlite-*"):
+        path.unlink()
+    path = store_of(tmp_path)
+    path.unlink()
+    with sqlite3.connect(path) as db:
+        db.execute("CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL)")
+        db.execute("CREATE TABLE documents (d INTEGER PRIMARY KEY, key TEXT UNIQUE NOT NULL, stamp TEXT NOT NULL)")
+        db.execute("INSERT INTO documents VALUES (1, '03.txt', 'as it was')")
+    db.close()
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        _truncate_text, _scramble_text, _remove_text, _overwrite_store, _overwrite_page, _alter_vector, _alter_setting,
+        _write_older_format,
+    ],
+)  # fmt: skip
+def test_a_corrupt_index_is_made_again_and_told(
+    many: Path, tmp_path: Path, open_service: Any, spoil: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The next start answers from a whole index and says why it was rebuilt."""
+    open_service(many).close()
+    spoil(tmp_path)
+    service: LocalService = open_service(many)
+    assert service.stats.rebuilt
+    assert "index_rebuilt" in caplog.text
+    assert sources(service) == [f"{number:02}.txt" for number in range(FILES)]
+
+
+@pytest.mark.parametrize(
+    "alter",
+    [
+        "UPDATE passages SET text = 'forged' WHERE n = 8",
+        "UPDATE passages SET number = 7 WHERE n = 8",
+        "UPDATE passages SET d = 3 WHERE n = 8",
+        """UPDATE documents SET fields = replace(fields, '.txt', '.TXT') WHERE d = 8""",
+        """UPDATE documents SET metadata = '{"forged": true}' WHERE d = 8""",
+        "UPDATE documents SET metadata = CAST(metadata AS BLOB) WHERE d = 8",
+        "UPDATE documents SET title = 'forged' WHERE d = 8",
+        "UPDATE documents SET total = 9 WHERE d = 8",
+    ],
+)
+def test_what_was_altered_is_never_served(many: Path, tmp_path: Path, open_service: Any, alter: str) -> None:
+    """What was changed behind the service's back while it runs is read again from the file."""
+    service: LocalService = open_service(many)
+    before = Asker(service)("number7", num_results=FILES)["documents"]
+    with sqlite3.connect(store_of(tmp_path)) as db:
+        db.execute(alter)
+    db.close()
+    assert _without_ids(Asker(service)("number7", num_results=FILES)["documents"]) == _without_ids(before)
+    assert len(before) == FILES
+    assert service.stats.rebuilt
+
+
+def _without_ids(documents: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The documents without what a new index numbers anew."""
+    return [{name: value for name, value in one.items() if name != "id"} for one in documents]
+
+
+def test_metadata_that_was_altered_admits_nothing(many: Path, tmp_path: Path, open_service: Any) -> None:
+    """A filter is not answered from it either."""
+    service: LocalService = open_service(many)
+    with sqlite3.connect(store_of(tmp_path)) as db:
+        db.execute("""UPDATE documents SET metadata = '{"forged": true}' WHERE d = 8""")
+    db.close()
+    assert Asker(service)("number7", metadata_filters=[{"forged": [True]}])["documents"] == []
+    assert service.stats.rebuilt
+
+
+def test_a_passage_that_vanished_is_noticed(many: Path, tmp_path: Path, open_service: Any) -> None:
+    """The index is made again, and the document is answered."""
+    service: LocalService = open_service(many)
+    with sqlite3.connect(store_of(tmp_path)) as db:
+        db.execute("DELETE FROM passages WHERE n = 8")
+    db.close()
+    assert len(sources(service)) == FILES
+    assert service.stats.rebuilt
+
+
+def test_an_account_that_cannot_be_read_is_moved_aside(many: Path, tmp_path: Path, open_service: Any) -> None:
+    """The service goes on with a new one, the old one stays for whoever wants to look."""
+    service: LocalService = open_service(many)
+    Asker(service).service.handle("GET", f"/v1/org/{service.organization}/pipelines", {"authorization": "t"}, b"")
+    service.close()
+    (path,) = (tmp_path / "cache").glob("many-*/account/account.sqlite")
+    for old in path.parent.glob("account.sqlite-*"):
+        old.unlink()
+    path.write_bytes(b"not a database" * 999)
+    again: LocalService = open_service(many)
+    at = f"/v1/org/{again.organization}/pipelines"
+    assert json.loads(again.handle("GET", at, {"authorization": "t"}, b"").body)["data"]
+    assert len(list(path.parent.glob("account-unreadable-*.sqlite"))) == 1
+
+
+def test_an_account_that_is_busy_is_no_damaged_one(many: Path, tmp_path: Path) -> None:
+    """What somebody holds or a full disk refuses stays where it is; the next request finds it."""
+    home = tmp_path / "account"
+    account = Account(home)
+    account.put(Event("1", "", "kept", now()))
+    account.close()
+    again = Account(home)
+    busy = sqlite3.OperationalError("database is locked")
+    busy.sqlite_errorcode = sqlite3.SQLITE_BUSY
+    with mock.patch("rage_retrievers.local.account._opened", side_effect=busy), pytest.raises(sqlite3.OperationalError):
+        again.all(Event)
+    assert [event.type for event in again.all(Event)] == ["kept"]
+    again.close()
