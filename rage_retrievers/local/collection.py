@@ -6,6 +6,7 @@ Any number of threads read; one writer at a time, in whichever process, holds th
 
 from __future__ import annotations
 
+import errno
 import logging
 import secrets
 import shutil
@@ -32,6 +33,8 @@ from rage_retrievers.local.text_index import CorruptIndexError, TextIndex, Writi
 FORMAT = "3"
 _BATCH_PASSAGES = 512
 _WORTH_A_WAIT = 64
+# Of a file that cannot be opened for any other reason (too many are open, a network is gone) the next look tries again.
+_LASTING = (errno.EACCES, errno.EISDIR, errno.ELOOP, errno.ENOENT, errno.ENOTDIR, errno.EPERM)
 _log = logging.getLogger("rage_retrievers.local")
 
 
@@ -270,7 +273,8 @@ class _Batch:
             texts = chunking.chunks(loaded.reading.text, self._cut.size, self._cut.overlap)
         except (UnreadableDocumentError, metadata.BadMetadataError, OSError) as error:
             reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-            self._unreadable.append((entry.key, entry.stamp, reason))
+            passes = isinstance(error, OSError) and error.errno not in _LASTING
+            self._unreadable.append((entry.key, "" if passes else entry.stamp, reason))
             return 0
         self._read.append((entry, loaded, texts))
         self.passages += len(texts)

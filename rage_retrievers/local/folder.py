@@ -113,7 +113,8 @@ class Folder:
         seen = os.stat(path, follow_symlinks=False)
         if not stat.S_ISREG(seen.st_mode):
             raise UnreadableDocumentError("not a regular file")
-        return path, f"{seen.st_size}:{seen.st_mtime_ns}:{seen.st_ino}"
+        # The time of its last change of any kind: of its permissions, or under a time of writing that was put back.
+        return path, f"{seen.st_size}:{seen.st_mtime_ns}:{seen.st_ctime_ns}:{seen.st_ino}"
 
     def _entry(self, name: str, seen: _Seen, sidecar: _Seen | None) -> Entry:
         path, stamp = seen

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -189,6 +190,61 @@ def test_a_folder_without_permission_is_a_configuration_error(tmp_path: Path) ->
     (tmp_path / "closed").mkdir(mode=0)
     with pytest.raises(ConfigurationError, match="permission"):
         LocalService.open(tmp_path / "closed", cache_dir=tmp_path / "cache")
+
+
+def test_a_file_whose_permission_was_given_is_read(
+    folder: Path, open_service: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing else of it has changed; until then nobody tries it again and again."""
+    tried: list[str] = []
+    load = Folder._bytes
+
+    def refused(self: Folder, path: str) -> bytes:
+        if path.endswith("bees.txt") and os.stat(path).st_mode & 0o777 == 0o200:
+            tried.append(path)
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return load(self, path)
+
+    monkeypatch.setattr(Folder, "_bytes", refused)
+    bees = folder / "notes" / "bees.txt"
+    bees.chmod(0o200)
+    service: LocalService = open_service(folder)
+    assert service.skipped == [("notes/bees.txt", "Permission denied")]
+    assert "notes/bees.txt" not in Asker(service).sources("honey bees")
+    assert len(tried) == 1
+    bees.chmod(0o600)
+    assert Asker(service).sources("honey bees")[0] == "notes/bees.txt"
+    assert service.skipped == []
+
+
+def test_a_file_that_could_not_be_opened_for_want_of_room_is_tried_again(
+    folder: Path, open_service: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Too many files were open: that says nothing of the file, which has not changed since."""
+    load = Folder._bytes
+    wanting = [True]
+
+    def refused(self: Folder, path: str) -> bytes:
+        if wanting and path.endswith("bees.txt"):
+            raise OSError(errno.EMFILE, "Too many open files")
+        return load(self, path)
+
+    monkeypatch.setattr(Folder, "_bytes", refused)
+    service: LocalService = open_service(folder)
+    assert service.skipped == [("notes/bees.txt", "Too many open files")]
+    wanting.clear()
+    assert Asker(service).sources("honey bees")[0] == "notes/bees.txt"
+    assert service.skipped == []
+
+
+def test_a_file_that_was_written_under_its_old_time_is_read_again(folder: Path, open_service: Any) -> None:
+    """Same length, same time of writing, other words."""
+    service: LocalService = open_service(folder)
+    bees = folder / "notes" / "bees.txt"
+    seen = bees.stat()
+    bees.write_text(bees.read_text().replace("Honey bees", "Magic bees"))
+    os.utime(bees, ns=(seen.st_atime_ns, seen.st_mtime_ns))
+    assert Asker(service)("magic bees")["documents"][0]["text"].startswith("Magic bees")
 
 
 def test_progress_is_told(folder: Path, open_service: Any) -> None:
