@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from rage_retrievers.errors import ConfigurationError
 from rage_retrievers.local import _paths
 from rage_retrievers.local._names import LOCAL_ORGANIZATION, LOCAL_PIPELINE
 from rage_retrievers.local.ahead import Ahead
@@ -72,10 +73,13 @@ class LocalService:
 
         The index lives below `cache_dir` (else RAGE_CACHE_DIR, else the user's cache directory), one per folder and
         embedding. Changes in the folder are seen at a request `follow_seconds` or more after the last look. Raises
-        `ConfigurationError` for a folder that is missing, not a directory or not readable; a file that cannot be read
-        is named in `skipped`. With `api_key`, only that token is accepted; without, any token that is not empty.
-        Pipelines are deployed and research is done in `executor`, else in threads of the service's own.
+        `ConfigurationError` for a folder that is missing, not a directory or not readable, and for an empty `api_key`;
+        a file that cannot be read is named in `skipped`. With `api_key`, only that token is accepted; without, any
+        token that is not empty. Pipelines are deployed and research is done in `executor`, else in threads of the
+        service's own.
         """
+        if api_key is not None and not api_key.strip():
+            raise ConfigurationError("api_key is empty, so no token could match it: give one, or leave it out")
         root = None if folder is None else checked(folder)
         home = _paths.folder_home(_paths.cache_root(cache_dir), root)
         source = None if root is None else Folder(root)

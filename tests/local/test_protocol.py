@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -146,6 +147,13 @@ def test_other_machines_need_a_key(ask: Any) -> None:
     """Listening beyond loopback without an api_key is refused before anything listens."""
     with pytest.raises(ConfigurationError, match="api_key"):
         LocalServer(ask.service, host="0.0.0.0")
+
+
+@pytest.mark.parametrize("api_key", ["", " "])
+def test_an_empty_key_is_no_key(folder: Path, open_service: Any, api_key: str) -> None:
+    """A variable that was not set opens nothing to other machines, and is told of before every token is refused."""
+    with pytest.raises(ConfigurationError, match="api_key is empty"):
+        open_service(folder, api_key=api_key)
 
 
 def test_a_port_that_is_taken_is_told(ask: Any) -> None:
