@@ -22,6 +22,8 @@ from rage_retrievers.local.documents import UnreadableDocumentError
 from rage_retrievers.local.sources import Entry, Loaded, Scan
 
 SIDECAR = ".metadata.json"
+# What is kept of it is less (`metadata.MAX_BYTES`), however it is written; beyond this it is not even parsed.
+MAX_SIDECAR_BYTES = 1024 * 1024
 _LEFT_OUT = frozenset({"node_modules", "__pycache__"})
 
 
@@ -125,20 +127,23 @@ class Folder:
 
     def _load(self, name: str, path: str, sidecar: str | None) -> Loaded:
         reading = apart.read(name, self._bytes(path))
-        given = {} if sidecar is None else _object(self._bytes(sidecar), name)
+        given = {} if sidecar is None else _object(self._bytes(sidecar, MAX_SIDECAR_BYTES), name)
         return Loaded(
             reading, file_fields(name, digest(str(self.root))), {**reading.facts, **reading.metadata, **given}
         )
 
-    def _bytes(self, path: str) -> bytes:
+    def _bytes(self, path: str, most: int = documents.MAX_FILE_BYTES) -> bytes:
         handle = _open_inside(self.root, Path(path))
         with os.fdopen(handle, "rb") as file:
             seen = os.fstat(handle)
             if not stat.S_ISREG(seen.st_mode):
                 raise UnreadableDocumentError("not a regular file")
-            if seen.st_size > documents.MAX_FILE_BYTES:
-                raise UnreadableDocumentError(f"larger than {documents.MAX_FILE_BYTES // 2**20} MiB")
-            return file.read(documents.MAX_FILE_BYTES + 1)
+            if seen.st_size > most:
+                raise UnreadableDocumentError(f"{Path(path).name} is larger than {most // 2**20} MiB")
+            data = file.read(most + 1)
+            if len(data) > most:
+                raise UnreadableDocumentError(f"{Path(path).name} grew beyond {most // 2**20} MiB while it was read")
+            return data
 
 
 def file_fields(name: str, home: str) -> dict[str, str]:

@@ -10,8 +10,9 @@ import re
 from typing import Any
 
 _BLOCK = re.compile(r"\A---[ \t]*\r?\n(.*?)\r?\n---[ \t]*(?:\r?\n|\Z)", re.DOTALL)
-_LINE = re.compile(r"^([A-Za-z_][\w.-]*):[ \t]*(.*?)[ \t]*$")
-_ITEM = re.compile(r"^\s*-\s+(.*?)\s*$")
+# Spaces at the end are taken off after: to look for them here would begin anew at each space in the middle of a line.
+_LINE = re.compile(r"^([A-Za-z_][\w.-]*):(.*)$")
+_ITEM = re.compile(r"^\s*-\s(.*)$")
 _NUMBER = re.compile(r"^-?(?:0|[1-9]\d*)(?:\.\d+)?$")
 
 
@@ -24,10 +25,11 @@ def split(text: str) -> tuple[dict[str, Any], str]:
     key = ""
     for line in block.group(1).splitlines():
         if (item := _ITEM.match(line)) and isinstance(found.get(key), list):
-            found[key].append(_value(item.group(1)))
+            found[key].append(_value(item.group(1).strip()))
         elif pair := _LINE.match(line):
             key = pair.group(1)
-            found[key] = _value(pair.group(2)) if pair.group(2) else []
+            written = pair.group(2).strip(" \t")
+            found[key] = _value(written) if written else []
     return {name: value for name, value in found.items() if value != []}, text[block.end() :]
 
 

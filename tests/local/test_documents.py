@@ -159,3 +159,13 @@ def test_markdown_of_nothing_but_marks_is_read_in_one_pass(piece: str) -> None:
     text = documents.read("a.md", ("x " + piece * (1_000_000 // len(piece))).encode()).text
     assert text.startswith("x ")
     assert time.process_time() - began < 10
+
+
+@pytest.mark.parametrize("line", ["key: a{}b", "- a{}b", "key{}", "key: [a{}]", "{}- a", 'key: "{}"'])
+def test_front_matter_of_nothing_but_spaces_is_read_in_one_pass(line: str) -> None:
+    """A megabyte takes a moment, and what is around it is read."""
+    began = time.process_time()
+    written = f"---\nlist:\n{line.format(' ' * 1_000_000)}\nlast: word  \n---\ntext"
+    reading = documents.read("a.md", written.encode())
+    assert (reading.text, reading.metadata["last"]) == ("text", "word")
+    assert time.process_time() - began < 10

@@ -199,11 +199,11 @@ def test_a_file_whose_permission_was_given_is_read(
     tried: list[str] = []
     load = Folder._bytes
 
-    def refused(self: Folder, path: str) -> bytes:
+    def refused(self: Folder, path: str, *most: int) -> bytes:
         if path.endswith("bees.txt") and os.stat(path).st_mode & 0o777 == 0o200:
             tried.append(path)
             raise PermissionError(errno.EACCES, "Permission denied")
-        return load(self, path)
+        return load(self, path, *most)
 
     monkeypatch.setattr(Folder, "_bytes", refused)
     bees = folder / "notes" / "bees.txt"
@@ -224,10 +224,10 @@ def test_a_file_that_could_not_be_opened_for_want_of_room_is_tried_again(
     load = Folder._bytes
     wanting = [True]
 
-    def refused(self: Folder, path: str) -> bytes:
+    def refused(self: Folder, path: str, *most: int) -> bytes:
         if wanting and path.endswith("bees.txt"):
             raise OSError(errno.EMFILE, "Too many open files")
-        return load(self, path)
+        return load(self, path, *most)
 
     monkeypatch.setattr(Folder, "_bytes", refused)
     service: LocalService = open_service(folder)
@@ -245,6 +245,13 @@ def test_a_file_that_was_written_under_its_old_time_is_read_again(folder: Path, 
     bees.write_text(bees.read_text().replace("Honey bees", "Magic bees"))
     os.utime(bees, ns=(seen.st_atime_ns, seen.st_mtime_ns))
     assert Asker(service)("magic bees")["documents"][0]["text"].startswith("Magic bees")
+
+
+def test_metadata_without_end_is_not_parsed(folder: Path, open_service: Any) -> None:
+    """Two megabytes of brackets beside a file cost that file, whatever they would be in memory."""
+    (folder / "guide.md.metadata.json").write_text('{"a": [' + "[], " * 500_000 + "1]}")
+    service: LocalService = open_service(folder)
+    assert service.skipped == [("guide.md", "guide.md.metadata.json is larger than 1 MiB")]
 
 
 def test_progress_is_told(folder: Path, open_service: Any) -> None:
