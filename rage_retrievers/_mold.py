@@ -1,4 +1,4 @@
-"""Instances of other libraries' pydantic models from values that are known to be right.
+"""Instances of pydantic models from values that are known to be right.
 
 Validating again what was validated when the answer was read costs more than reading it. `model_construct` skips the
 validation but goes through every field in Python; a mold copies what pydantic made once.
@@ -14,7 +14,7 @@ M = TypeVar("M", bound=BaseModel)
 
 _new = object.__new__
 # What `object.__setattr__` comes to in the end; looking it up again for each of them takes longer than setting it.
-_set_values, _set_given, _set_extra, _set_private = (
+set_values, set_given, set_extra, set_private = (
     BaseModel.__dict__[name].__set__
     for name in ("__dict__", "__pydantic_fields_set__", "__pydantic_extra__", "__pydantic_private__")
 )
@@ -43,8 +43,8 @@ class Mold(Generic[M]):
         fields = self._values | values
         for name, value in self._changeable:
             fields[name] = value.copy()
-        _set_values(made, fields)
-        _set_given(made, self._given.copy())
-        _set_extra(made, None)
-        _set_private(made, None)
+        set_values(made, fields)
+        set_given(made, self._given.copy())
+        set_extra(made, None)
+        set_private(made, None)
         return made

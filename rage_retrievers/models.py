@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeAlias
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, FailFast, Field
 
+from ._mold import set_extra, set_given, set_private, set_values
 from .queries import AdvancedQuery, Message, Query, ScoreName
 
 __all__ = [
@@ -25,8 +26,6 @@ __all__ = [
     "ScoreName",
     "Target",
 ]
-
-_set = object.__setattr__
 
 
 class Target(NamedTuple):
@@ -193,9 +192,10 @@ class Retrieval(BaseModel):
         if documents is not None:
             told["documents"] = documents
         copy = type(self).__new__(type(self))
-        _set(copy, "__dict__", told)
-        _set(copy, "__pydantic_fields_set__", self.__pydantic_fields_set__.copy())
-        _set(copy, "__pydantic_extra__", None if self.__pydantic_extra__ is None else self.__pydantic_extra__.copy())
+        extra = self.__pydantic_extra__
+        set_values(copy, told)
+        set_given(copy, self.__pydantic_fields_set__)  # nothing changes it in a frozen model
+        set_extra(copy, None if extra is None else extra.copy())
         copy.learn(
             Facts(
                 known.ordered_by if ordered_by is None else ordered_by,
@@ -209,7 +209,7 @@ class Retrieval(BaseModel):
 
     def learn(self, facts: Facts) -> None:
         """Take these facts for its own; for whoever has just made it, as an answer does not change."""
-        _set(self, "__pydantic_private__", {"facts": facts})
+        set_private(self, {"facts": facts})
 
     def __len__(self) -> int:
         return len(self.documents)

@@ -133,11 +133,16 @@ def _resolved(host: str, port: int, timeout: float) -> list[str]:
 
 def is_readable(connection: Any) -> bool:
     """Whether the system holds bytes of a socket, or its end, that nobody has been told of yet."""
-    if hasattr(select, "poll"):
-        poll = select.poll()
-        poll.register(connection.fileno(), select.POLLIN)
-        return bool(poll.poll(0))
-    return bool(select.select([connection], [], [], 0)[0])  # Windows
+    return watch(connection)()
+
+
+def watch(connection: Any) -> Callable[[], bool]:
+    """`is_readable` of one socket, to be asked again and again, by one thread at a time."""
+    if not hasattr(select, "poll"):  # Windows
+        return lambda: bool(select.select([connection], [], [], 0)[0])
+    poll = select.poll()
+    poll.register(connection.fileno(), select.POLLIN)
+    return lambda: bool(poll.poll(0))
 
 
 class Limit:

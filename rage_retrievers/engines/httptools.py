@@ -18,7 +18,7 @@ from ._asyncio_network import abandon, connected, secured
 from ._exchange import AsyncLane, AsyncLaneEngine, Lane, LaneEngine
 from ._http1 import Reader, parsed, written
 from ._lanes import KEEPALIVE_SECONDS, Lanes, LoopLanes
-from ._network import DeadlineBackend, Limit, is_readable, sessions, tls_context
+from ._network import DeadlineBackend, Limit, sessions, tls_context, watch
 from ._proxy import proxy_for
 from .httpx import AsyncHttpxLane, HttpxLane
 
@@ -169,6 +169,7 @@ class _AsyncLane(_Lane, asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = self._beneath = cast("asyncio.Transport", transport)  # uvloop's are no subclass of it
+        self._is_readable = watch(transport.get_extra_info("socket"))
 
     def get_buffer(self, sizehint: int) -> memoryview:
         return self._buffer
@@ -202,7 +203,7 @@ class _AsyncLane(_Lane, asyncio.BufferedProtocol):
         """Whether the server has closed the connection, or it was idle for too long."""
         if self._closed or self._transport is None or self.idle_too_long():
             return True
-        return is_readable(self._transport.get_extra_info("socket"))
+        return self._is_readable()
 
     async def aclose(self) -> None:
         """Close the connection, whatever state it is in."""

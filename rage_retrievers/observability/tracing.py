@@ -289,9 +289,6 @@ class _Current:
             detach(self._token)
 
 
-_TRACE_PARENT = "00-%032x-%016x-%02x"
-
-
 def trace_headers(span: Span) -> Headers:
     """`traceparent` and `tracestate` of a span; baggage stays here, as it belongs to the application.
 
@@ -300,7 +297,7 @@ def trace_headers(span: Span) -> Headers:
     trace_id, span_id, _, flags, state, is_valid = span.get_span_context()
     if not is_valid:
         return ()
-    parent = ("traceparent", _TRACE_PARENT % (trace_id, span_id, flags))
+    parent = ("traceparent", f"00-{trace_id:032x}-{span_id:016x}-{flags:02x}")
     return (parent, ("tracestate", state.to_header())) if state else (parent,)
 
 

@@ -35,7 +35,7 @@ ALLOWED: dict[str, set[str]] = {
     "_mold": set(),
     "_weight": {"errors"},
     "queries": {"errors", "_keywords"},
-    "models": {"queries", "_html"},
+    "models": {"queries", "_html", "_mold"},
     "_html": set(),
     "tokens": {"errors"},
     "_status": {"_flow", "_json", "errors"},
