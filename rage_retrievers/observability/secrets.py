@@ -96,7 +96,8 @@ class Secrets:
 
 # What an editor, a mail or an encoder puts into a long word, as it is and as it is escaped.
 _BREAK = re.compile(r"[\n\r\u00ad\u200b-\u200d\u2060\ufeff]|\\{1,4}[nr]|%0[aAdD]").search
-_BREAKS = re.compile(r"(?:[ \t]*(?:[\n\r\u00ad\u200b-\u200d\u2060\ufeff]|\\{1,4}[nr]|%0[aAdD])[ \t]*)+")
+# From the first space of a gap on, and none given back, so that a gap without a break is read once.
+_BREAKS = re.compile(r"(?<![ \t])[ \t]*+(?:(?:[\n\r\u00ad\u200b-\u200d\u2060\ufeff]|\\{1,4}[nr]|%0[aAdD])[ \t]*+)+")
 _REST = re.compile(r"[\w.~+/=%-]*")
 
 

@@ -258,6 +258,8 @@ def test_errors_are_redacted_in_place_with_their_causes() -> None:
 
 
 UNITS = [
+    " ",
+    "\t ",
     "a'",
     "@ a'",
     "0171/",
@@ -302,7 +304,8 @@ def test_redaction_is_linear(unit: str) -> None:
     text = unit * (100_000 // len(unit))
     began = time.process_time()
     redactor.text(text)
-    assert time.process_time() - began < 2.0
+    redactor.text(f"\n{text}\n")  # with line breaks it is read as one long word, too
+    assert time.process_time() - began < 4.0
 
 
 def test_the_list_of_secrets_is_bounded_and_shows_none() -> None:
