@@ -304,7 +304,7 @@ def test_redaction_is_linear(unit: str) -> None:
     text = unit * (100_000 // len(unit))
     began = time.process_time()
     redactor.text(text)
-    redactor.text(f"\n{text}\n")  # with line breaks it is read as one long word, too
+    redactor.text(f"a{text}b\n")  # with a line break it is read as one long word, too
     assert time.process_time() - began < 4.0
 
 
