@@ -7,8 +7,10 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeVar
 
+from pydantic import SecretStr
+
 from . import _endpoint
-from ._connection import Connection, Credential, Token, checked_id, connect
+from ._connection import Connection, Credential, checked_id, connect
 from ._endpoint import Address, Operation
 from ._flow import Clock, Flow, Send, Sleep, WireResponse
 from ._listeners import listeners_of
@@ -244,7 +246,7 @@ class Calls:
         renewed = yield from credential.token(call.remaining)
         return (yield from self._send(operation, call, renewed))
 
-    def _send(self, operation: Operation[T], call: Call, token: Token) -> Flow[T]:
+    def _send(self, operation: Operation[T], call: Call, token: SecretStr) -> Flow[T]:
         """One request and the reading of its answer."""
         remaining = call.remaining()
         if remaining <= 0:
@@ -252,7 +254,7 @@ class Calls:
                 f"The time of the call was spent after {call.attempts} attempts; raise timeout= if it needs longer."
             )
         call.attempts += 1
-        request = operation.build(token.value, ((HEADER, correlation_id.get() or call.call_id),))
+        request = operation.build(token.get_secret_value(), ((HEADER, correlation_id.get() or call.call_id),))
         send = Send(request, min(remaining, _LONGEST_SEND), self.connection.max_bytes)
         if call.listeners:
             return (yield from self._told(operation, call, send))

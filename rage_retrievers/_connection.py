@@ -42,18 +42,6 @@ def register_key(key: object) -> None:
         register_secret(text.strip())
 
 
-class Token:
-    """A token that shows itself nowhere: not in a repr, and so not among the variables of a traceback."""
-
-    __slots__ = ("value",)
-
-    def __init__(self, value: str) -> None:
-        self.value = value
-
-    def __repr__(self) -> str:
-        return "Token(***)"
-
-
 class Credential:
     """The token, fixed or asked for. A callable is asked once, and again after a 401. Never shown, never pickled.
 
@@ -65,7 +53,7 @@ class Credential:
 
     def __init__(self, key: ApiKey) -> None:
         self._source = key if callable(key) else None
-        self._token: Token | None = None
+        self._token: SecretStr | None = None
         self._lock = threading.Lock()
         self._asking: Future[RageError | None] | None = None
         self._process = 0
@@ -89,7 +77,7 @@ class Credential:
         """Tells tokens apart without holding one; empty until a callable was asked."""
         return self._digest
 
-    def token(self, remaining: Callable[[], float]) -> Flow[Token]:
+    def token(self, remaining: Callable[[], float]) -> Flow[SecretStr]:
         """The token; asked for where that is needed, by one of the calls that need it. `remaining` is this call's time.
 
         Raises ConfigurationError if the function fails, DeadlineExceededError if another call's asking takes too long.
@@ -111,7 +99,7 @@ class Credential:
                 # An exception collects the traceback of everyone who raises it, so each raises its own.
                 raise copy.copy(failed) from failed
 
-    def _ask(self, asking: Future[RageError | None]) -> Flow[Token]:
+    def _ask(self, asking: Future[RageError | None]) -> Flow[SecretStr]:
         failed: RageError | None = None
         try:
             return self._keep((yield as_ask(self._source)))
@@ -126,16 +114,16 @@ class Credential:
             asking.set_result(failed)
         raise failed  # here, where what the function raised is no context of it
 
-    def current(self) -> Token | None:
+    def current(self) -> SecretStr | None:
         """The token, if it is known without asking."""
         return self._token
 
-    def expire(self, token: Token) -> None:
+    def expire(self, token: SecretStr) -> None:
         """The service refused `token`: ask again, unless somebody already has."""
         if self._source is not None and self._token is token:
             self._token = None
 
-    def _keep(self, token: object) -> Token:
+    def _keep(self, token: object) -> SecretStr:
         text = token.get_secret_value() if isinstance(token, SecretStr) else token
         if not isinstance(text, str):
             raise ConfigurationError(f"api_key gave a {type(text).__name__}; it must return the token as text.")
@@ -145,7 +133,7 @@ class Credential:
         if not re.fullmatch(r"[\x21-\x7e]+", text):
             raise ConfigurationError("api_key holds a space, a control or a non-ASCII character; a token has none.")
         register_secret(text)
-        self._token = kept = Token(text)
+        self._token = kept = SecretStr(text)
         self._digest = hashlib.sha256(text.encode()).hexdigest()[:16]
         return kept
 

@@ -76,10 +76,6 @@ class Promise(Protocol):
     One kind serves both worlds, so a permit may go from a thread to a task.
     """
 
-    def done(self) -> bool:
-        """Whether it is kept."""
-        ...
-
     def add_done_callback(self, told: Callable[[Any], object], /) -> None:
         """Call `told` with this once it is kept, in whichever thread keeps it; at once where it is already."""
         ...

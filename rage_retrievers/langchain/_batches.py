@@ -10,6 +10,7 @@ from langchain_core.runnables.config import RunnableConfig, get_config_list
 
 from .._world import run_apart
 from ._runs import is_heard
+from ._runtime import has_runtime
 
 T = TypeVar("T")
 
@@ -25,15 +26,15 @@ def bounded(config: RunnableConfig | Sequence[RunnableConfig] | None, at_once: i
 
 
 def fits_one_loop(inputs: Sequence[str], config: Any) -> bool:
-    """Whether one event loop does as well for this bounded batch as LangChain's threads, and in half the time.
+    """Whether one event loop does as well for this bounded batch as LangChain's threads, in less time.
 
-    It opens connections of its own, so each must serve more than one question; and no run may be heard of, for its
-    callbacks would be called in that loop.
+    It opens connections of its own, so each must serve more than one question; no run may be heard of, for its
+    callbacks would be called in that loop; and no config may bring a runtime of its own.
     """
     if not 1 <= _at_once(config) < len(inputs):
         return False
     configs = get_config_list(config, len(inputs)) if isinstance(config, list) else [config]
-    return not any(one.get("configurable") or is_heard(one) for one in configs)
+    return not any(has_runtime(one) or is_heard(one) for one in configs)
 
 
 def _at_once(config: Any) -> int:

@@ -22,9 +22,12 @@ _NOWHERE = nullcontext()
 
 def running_in(config: RunnableConfig | None) -> AbstractContextManager[None]:
     """The runtime of this config is the current one. LangGraph hands the later steps of a node only the config."""
-    if not config or _KEY not in (config.get("configurable") or {}):
-        return _NOWHERE
-    return _current(config)
+    return _current(config) if config and has_runtime(config) else _NOWHERE
+
+
+def has_runtime(config: RunnableConfig) -> bool:
+    """Whether a LangGraph runtime is in this config."""
+    return _KEY in (config.get("configurable") or {})
 
 
 @contextmanager

@@ -90,7 +90,7 @@ async def _body(request: Request) -> bytes:
     return b"".join(parts)
 
 
-class Running(uvicorn.Server):
+class PromptServer(uvicorn.Server):
     """Ends when it is told to: uvicorn's own looks for that ten times a second, and then waits once more."""
 
     GRACE_SECONDS = 1.0

@@ -25,7 +25,7 @@ class LocalServer:
     def __init__(
         self, service: LocalService, *, host: str = "127.0.0.1", port: int = 0, routes: Sequence[BaseRoute] = ()
     ) -> None:
-        from rage_retrievers.local.asgi import Running, asgi_app  # loaded while the first documents are read
+        from rage_retrievers.local.asgi import PromptServer, asgi_app  # loaded while the first documents are read
 
         if not is_loopback(host) and not service.has_api_key:
             raise ConfigurationError(
@@ -34,7 +34,7 @@ class LocalServer:
         self._socket = _listen(host, port)
         self.host = host
         self.port: int = self._socket.getsockname()[1]
-        self._server = Running(asgi_app(service, hosts=is_loopback if is_loopback(host) else None, routes=routes))
+        self._server = PromptServer(asgi_app(service, hosts=is_loopback if is_loopback(host) else None, routes=routes))
         self._thread: threading.Thread | None = None
 
     @property

@@ -4,7 +4,8 @@ Everything else (the text index, the vectors in memory) is made from it and can 
 ever grow, so a number never means two passages. Those of one document follow each other, and its vectors are one row
 under the first of them: half floats, one vector after the other. All of a document arrives in one transaction: after a
 crash it is there whole or not at all. One that is replaced or removed is marked as gone, and can be read until the text
-index knows that it is. Every row carries a checksum of what it says, looked at whenever that is shown or searched.
+index knows that it is. Every row but those of unreadable files carries a checksum of what it says, looked at whenever
+that is shown or searched.
 """
 
 from __future__ import annotations
@@ -203,7 +204,7 @@ class Store:
         while page := self._all(read, (n,)):
             firsts, owners, totals, kept, sums = zip(*page, strict=True)
             if not all(isinstance(vectors, bytes) for vectors in kept) or (
-                tuple(map(_vectors_sum, firsts, owners, totals, kept)) != sums
+                tuple(map(_sum, firsts, owners, totals, kept)) != sums
             ):
                 raise CorruptStoreError("vectors are not what was written")
             if len({len(vectors) / total for vectors, total in zip(kept, totals, strict=True)}) > 1:
@@ -248,20 +249,20 @@ class Store:
         )  # fmt: skip
         self._db.execute(
             f"INSERT INTO documents (d, crc, total, {_SAID}) VALUES (?,?,?,?,?,?,?,?,?)",  # noqa: S608  # only names
-            (d, _sum((d, total, 0), *said), total, *said),
+            (d, _sum(d, total, 0, _said(*said)), total, *said),
         )
         if not document.texts:
             return
         self._db.executemany(
             "INSERT INTO passages (n, d, number, text, crc) VALUES (?,?,?,?,?)",
-            ((first + i, d, i, text, _sum((first + i, d, i), text)) for i, text in enumerate(document.texts)),
+            ((first + i, d, i, text, _sum(first + i, d, i, text.encode())) for i, text in enumerate(document.texts)),
         )
         stored = self._db.execute("SELECT length(vectors) / total / 2 FROM vectors LIMIT 1").fetchone()
         if stored and stored[0] != document.vectors.shape[1]:
             raise OtherWidthError(stored[0], document.vectors.shape[1])
         vectors = document.vectors.astype(np.float16).tobytes()
         place = (first, d, total)
-        self._db.execute("INSERT INTO vectors VALUES (?,?,?,?,?)", (*place, vectors, _vectors_sum(*place, vectors)))
+        self._db.execute("INSERT INTO vectors VALUES (?,?,?,?,?)", (*place, vectors, _sum(*place, vectors)))
 
     def _next(self, table: str) -> int:
         used = self._db.execute("SELECT seq FROM sqlite_sequence WHERE name = ?", (table,)).fetchone()
@@ -275,7 +276,7 @@ class Store:
             self._db.execute("UPDATE documents SET gone = 1 WHERE d = ?", row)
 
     def _set(self, values: dict[str, str]) -> None:
-        rows = [(key, value, _sum((0, 0, 0), key, value)) for key, value in values.items()]
+        rows = [(key, value, _sum(0, 0, 0, _said(key, value))) for key, value in values.items()]
         self._db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?, ?)", rows)
 
     def _rows(self, where: str, values: Sequence[Any]) -> list[tuple[int, int, str, int, str, str, str]]:
@@ -332,19 +333,18 @@ def _connected(path: Path) -> sqlite3.Connection:
     return db
 
 
-def _sum(numbers: tuple[int, int, int], *said: str) -> int:
+def _sum(first: int, second: int, third: int, said: bytes) -> int:
     """A checksum of what a row says, and of where it says it."""
-    first, second, third = numbers
-    return zlib.crc32("\0".join(said).encode(), (first + 8191 * second + 131071 * third) & 0xFFFFFFFF)
+    return zlib.crc32(said, (first + 8191 * second + 131071 * third) & 0xFFFFFFFF)
 
 
-def _vectors_sum(n: int, d: int, total: int, vectors: bytes) -> int:
-    return zlib.crc32(vectors, (n + 8191 * d + 131071 * total) & 0xFFFFFFFF)
+def _said(*words: str) -> bytes:
+    return "\0".join(words).encode()
 
 
 def _check(crc: int, numbers: tuple[int, int, int], *said: str) -> None:
     try:
-        if _sum(numbers, *said) == crc:
+        if _sum(*numbers, _said(*said)) == crc:
             return
     except TypeError:  # what was text when it was written may come back as anything else
         pass

@@ -7,8 +7,9 @@ from collections.abc import Generator
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
-from rage_retrievers._connection import Credential, Token
+from rage_retrievers._connection import Credential
 from rage_retrievers._flow import Ask, Wait
 from rage_retrievers.errors import ConfigurationError, DeadlineExceededError
 
@@ -17,18 +18,19 @@ def asking() -> Credential:
     return Credential(lambda: "never called here: these tests answer in its place")
 
 
-def begun(credential: Credential, effect: type[Any], remaining: float = 5.0) -> Generator[Any, Any, Token]:
+def begun(credential: Credential, effect: type[Any], remaining: float = 5.0) -> Generator[Any, Any, SecretStr]:
     """A call that needs the token, at its first effect."""
     flow = credential.token(lambda: remaining)
     assert type(next(flow)) is effect
     return flow
 
 
-def ended(flow: Generator[Any, Any, Token], answer: Any) -> str:
+def ended(flow: Generator[Any, Any, SecretStr], answer: Any) -> str:
     with pytest.raises(StopIteration) as stop:
         flow.send(answer)
-    assert isinstance(stop.value.value, Token)
-    return stop.value.value.value
+    assert isinstance(stop.value.value, SecretStr)
+    token: SecretStr = stop.value.value
+    return token.get_secret_value()
 
 
 def test_calls_that_need_the_token_together_ask_once() -> None:
@@ -53,7 +55,7 @@ def test_calls_refused_together_ask_once_more() -> None:
     credential.expire(refused)
     kept = credential.current()
     assert kept is not None
-    assert kept.value == "t-2"
+    assert kept.get_secret_value() == "t-2"
 
 
 def test_a_failure_is_everyones_and_not_kept() -> None:

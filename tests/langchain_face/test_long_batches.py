@@ -7,6 +7,7 @@ import json
 import signal
 import threading
 from collections.abc import Callable
+from contextvars import Context
 from typing import Any
 
 import httpx
@@ -14,14 +15,17 @@ import pytest
 from blockbuster import BlockBuster
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.documents import Document
+from langchain_core.runnables import RunnableConfig
 
-from rage_retrievers import RageError, ServerError
+from rage_retrievers import ConfigurationError, F, RageError, ServerError
 from rage_retrievers._flow import WireRequest, WireResponse
 from rage_retrievers.engines import Engines
 from rage_retrievers.langchain import VectorizeRetriever
 from rage_retrievers.resilience import Bulkhead, Pipeline
 from rage_retrievers.scope import scope
 from rage_retrievers.testing import FaultServer, answer
+
+from .test_scope import _asked_in_a_graph
 
 QUESTIONS = [f"q{number}" for number in range(200)]
 
@@ -184,6 +188,22 @@ def test_the_scope_and_the_options_hold_in_the_loop(echo: Echo) -> None:
     with scope(pipeline_id="elsewhere"):
         retriever.batch(QUESTIONS, k=3)
     assert {(url.rpartition("/pipelines/")[2], count) for url, count in bodies} == {("elsewhere/retrieval", 3)}
+
+
+def test_a_langgraph_runtime_bounds_a_long_batch(echo: Echo) -> None:
+    """That of the node around it holds in the loop; one that the config alone brings, in LangChain's threads."""
+    retriever = echo.retriever(runtime_filters=lambda context: F("tenant") == context.tenant)
+    with pytest.raises(ConfigurationError, match="outside of one"):
+        retriever.batch(QUESTIONS)
+
+    def node(_: Any, config: RunnableConfig) -> Any:
+        assert texts(retriever.batch(QUESTIONS)) == QUESTIONS
+        assert (len(echo.asked), len(echo.blocking)) == (200, 0)
+        assert texts(Context().run(retriever.batch, QUESTIONS, config)) == QUESTIONS
+        assert (len(echo.asked), len(echo.blocking)) == (200, 200)
+        return {}
+
+    _asked_in_a_graph(node, "sync")
 
 
 def test_ctrl_c_cancels_the_batch(echo: Echo) -> None:

@@ -12,6 +12,7 @@ from uuid import UUID, uuid4
 
 from langchain_core.callbacks import AsyncCallbackManager, BaseCallbackHandler, CallbackManager
 from langchain_core.documents import Document
+from langchain_core.runnables import RunnableLambda
 from langchain_core.tracers.context import _configure_hooks, register_configure_hook
 
 from rage_retrievers.langchain import VectorizeRetriever
@@ -67,6 +68,21 @@ def test_callbacks_of_the_chain_around_are_told(service: Recorder) -> None:
     chain = service.retriever() | (lambda found: found)
     chain.invoke("q", {"callbacks": [heard]})
     in_loop(lambda: chain.ainvoke("q", {"callbacks": [heard]}))
+    assert heard.told == ["start", "end 1"] * 2
+
+
+def test_callbacks_around_are_told_of_a_call_that_names_none(service: Recorder) -> None:
+    """A function within a chain calls the retriever with no config: the chain's callbacks hear of it all the same."""
+    heard, retriever = Heard(), service.retriever()
+
+    def blocking(question: str) -> list[Document]:
+        return retriever.invoke(question)
+
+    async def native(question: str) -> list[Document]:
+        return await retriever.ainvoke(question)
+
+    RunnableLambda(blocking).invoke("q", {"callbacks": [heard]})
+    in_loop(lambda: RunnableLambda(native).ainvoke("q", {"callbacks": [heard]}))
     assert heard.told == ["start", "end 1"] * 2
 
 

@@ -51,6 +51,8 @@ def test_a_request_is_written_as_http_has_it() -> None:
         b"POST /v1/a%20b?c=d HTTP/1.1\r\nhost: xn--bcher-kva.example\r\naccept-encoding: gzip\r\n"
         b"authorization: Bearer t\r\ncontent-length: 2\r\n\r\n{}"
     )
+    tabbed = WireRequest("GET", "https://a.example/", (("x", "a\tb"), ("y", "")), b"")
+    assert written(tabbed).endswith(b"\r\nx: a\tb\r\ny: \r\n\r\n")
 
 
 @pytest.mark.parametrize("header", [("x", "a\r\nevil: b"), ("x", "a\nb"), ("x", "\0"), ("x: y\r\nz", "a"), ("", "a"),
