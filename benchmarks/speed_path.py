@@ -27,15 +27,12 @@ import resilience_cost
 from _table import Row, tabled
 
 STATM = Path("/proc/self/statm")
-IMPORTS = {
-    "floor": "import langchain_core.retrievers, httpx",
-    "face": "import langchain_core.retrievers, httpx; from rage_retrievers.langchain import VectorizeRetriever",
-}
 MEASURED_IMPORT = """
 import resource, time
-began = time.process_time()
-{statement}
-print(time.process_time() - began, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+import langchain_core.retrievers, httpx
+began, held = time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+from rage_retrievers.langchain import VectorizeRetriever
+print(time.process_time() - began, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - held)
 """
 
 
@@ -172,18 +169,16 @@ def in_turn(measures: list[Callable[[], float]], rounds: int) -> list[float]:
 
 def imports(rounds: int) -> list[Row]:
     """What the LangChain face adds to what its user has imported already."""
-    taken: dict[str, list[tuple[float, float]]] = {name: [] for name in IMPORTS}
+    taken: list[tuple[float, float]] = []
     with TemporaryDirectory() as bytecode:
         # Whoever measures may forbid bytecode; an installed package has it.
         environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": bytecode}
+        code = [sys.executable, "-c", MEASURED_IMPORT]
         for _ in range(rounds + 1):
-            for name, statement in IMPORTS.items():
-                code = [sys.executable, "-c", MEASURED_IMPORT.format(statement=statement)]
-                told = subprocess.run(code, capture_output=True, text=True, check=True, env=environment).stdout.split()
-                taken[name].append((float(told[0]), float(told[1])))
-    least = {name: (min(one[0] for one in found), min(one[1] for one in found)) for name, found in taken.items()}
-    time_ms = (least["face"][0] - least["floor"][0]) * 1000
-    memory_mb = (least["face"][1] - least["floor"][1]) / 1024
+            told = subprocess.run(code, capture_output=True, text=True, check=True, env=environment).stdout.split()
+            taken.append((float(told[0]), float(told[1])))
+    time_ms = min(seconds for seconds, _ in taken) * 1000
+    memory_mb = max(kib for _, kib in taken[1:]) / 1024  # the first has compiled
     figure = f"{time_ms:.0f} ms, {memory_mb:.1f} MB"
     measure = "Import of the LangChain face, above langchain_core.retrievers and httpx"
     return [Row(measure, "<= 60 ms, 8 MB", figure, time_ms <= 60 and memory_mb <= 8)]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any, Generic, TypeVar, get_args
 from urllib.parse import quote
@@ -45,7 +44,7 @@ class Operation(Generic[T]):
     read: Callable[[WireResponse], T]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Address:
     """Where and how a pipeline is reached. `retrieval_url` is the older gateway's full address, else None."""
 

@@ -63,7 +63,7 @@ class Send:
     max_bytes: int
 
 
-@dataclass(slots=True)
+@frozen
 class Sleep:
     """Wait for `seconds`."""
 
@@ -85,7 +85,7 @@ class Promise(Protocol):
         ...
 
 
-@dataclass(slots=True)
+@frozen
 class Wait:
     """Wait at most `timeout` seconds for what another call has promised; raises TimeoutError after that."""
 
@@ -93,7 +93,7 @@ class Wait:
     timeout: float
 
 
-@dataclass(slots=True)
+@frozen
 class Ask:
     """Call the user's own function, which may be sync or async, and answer what it returns."""
 
@@ -101,7 +101,7 @@ class Ask:
     acall: Callable[[], Awaitable[Any]] | None = None
 
 
-@dataclass(slots=True)
+@frozen
 class Race:
     """Run `first`; if it is not done after `delay` seconds, start what `second` gives, and answer whichever wins.
 

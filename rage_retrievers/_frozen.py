@@ -1,12 +1,12 @@
-"""Frozen dataclasses whose instances cost a third as much to make, for those that every call makes.
+"""Frozen dataclasses that cost a third as much to make and to define, for the small values that a call is made of.
 
-The standard library's set each field by its name, through `object.__setattr__`; these use the slots' own setters. All
-else is the standard library's.
+The standard library's set each field by its name, through `object.__setattr__`; these use the slots' own setters. It
+also writes and compiles six methods for each class, a millisecond of every import; here five of them serve all classes.
 """
 
 from __future__ import annotations
 
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, FrozenInstanceError, dataclass, fields
 from typing import Any, TypeVar, dataclass_transform
 
 T = TypeVar("T")
@@ -15,20 +15,62 @@ T = TypeVar("T")
 @dataclass_transform(frozen_default=True)
 def frozen(cls: type[T]) -> type[T]:
     """`dataclass(frozen=True, slots=True)`, for classes whose fields have plain defaults and no `__post_init__`."""
-    made: Any = dataclass(frozen=True, slots=True)(cls)
-    of_init = [field for field in fields(made) if field.init]
-    assert len(of_init) == len(fields(made))
-    assert not any(field.kw_only or field.default_factory is not MISSING for field in of_init)
+    made: Any = dataclass(init=False, repr=False, eq=False, slots=True)(cls)
+    known = fields(made)
+    assert not any(not field.init or field.kw_only or field.default_factory is not MISSING for field in known)
     assert not hasattr(made, "__post_init__")
-    scope: dict[str, Any] = {f"set_{field.name}": getattr(made, field.name).__set__ for field in of_init}
-    scope |= {f"default_{field.name}": field.default for field in of_init}
+    made.__init__ = _maker(made)
+    for name, method in _SHARED.items():
+        if name not in cls.__dict__:
+            setattr(made, name, method)
+    return made  # type: ignore[no-any-return]  # the class that came in, rewritten
+
+
+def _maker(made: Any) -> Any:
+    known = fields(made)
+    scope: dict[str, Any] = {f"set_{field.name}": getattr(made, field.name).__set__ for field in known}
+    scope |= {f"default_{field.name}": field.default for field in known}
     given = ", ".join(
-        field.name if field.default is MISSING else f"{field.name}=default_{field.name}" for field in of_init
+        field.name if field.default is MISSING else f"{field.name}=default_{field.name}" for field in known
     )
-    lines = (f"    set_{field.name}(self, {field.name})\n" for field in of_init)
-    exec(f"def __init__(self, {given}):\n{''.join(lines)}", scope)  # noqa: S102  # as dataclasses does; names alone go in
+    lines = "".join(f"    set_{field.name}(self, {field.name})\n" for field in known)
+    exec(f"def __init__(self, {given}):\n{lines}", scope)  # noqa: S102  # as dataclasses does; names alone go in
     init = scope["__init__"]
     init.__qualname__, init.__module__ = f"{made.__qualname__}.__init__", made.__module__
-    init.__annotations__ = made.__init__.__annotations__
-    made.__init__ = init
-    return made  # type: ignore[no-any-return]  # the class that came in, rewritten
+    init.__annotations__ = {field.name: field.type for field in known} | {"return": None}
+    return init
+
+
+def _values(one: Any) -> tuple[Any, ...]:
+    return tuple(getattr(one, name) for name in one.__match_args__)
+
+
+def _repr(self: Any) -> str:
+    said = ", ".join(f"{name}={value!r}" for name, value in zip(self.__match_args__, _values(self), strict=True))
+    return f"{type(self).__qualname__}({said})"
+
+
+def _eq(self: Any, other: object) -> bool:
+    return _values(self) == _values(other) if type(other) is type(self) else NotImplemented
+
+
+def _hash(self: Any) -> int:
+    return hash(_values(self))
+
+
+def _refuse(self: object, name: str, value: object = None) -> None:
+    raise FrozenInstanceError(f"{name!r} cannot be changed: a {type(self).__name__} is frozen")
+
+
+def _reduce(self: Any) -> tuple[Any, ...]:
+    return type(self), _values(self)
+
+
+_SHARED = {
+    "__repr__": _repr,
+    "__eq__": _eq,
+    "__hash__": _hash,
+    "__setattr__": _refuse,
+    "__delattr__": _refuse,
+    "__reduce__": _reduce,
+}

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn, TypeAlias
 
+from .._frozen import frozen
 from ..errors import ConfigurationError
 
 Scalar: TypeAlias = str | int | float | bool
@@ -120,7 +121,7 @@ class F:  # noqa: PLW1641  # == makes a filter, so a field is no key
         return ConfigurationError(f"F({self.name!r}) {operator} {shown!r} cannot be asked: {remedy}.")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class OneOf(Filter):
     """The field holds one of the values."""
 
@@ -128,7 +129,7 @@ class OneOf(Filter):
     values: tuple[Scalar, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Member(Filter):
     """The field, a list, holds the value."""
 
@@ -136,7 +137,7 @@ class Member(Filter):
     value: Scalar
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Within(Filter):
     """The field lies within every bound: (gt, gte, lt or lte, value)."""
 
@@ -144,35 +145,35 @@ class Within(Filter):
     bounds: tuple[tuple[str, Scalar], ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Present(Filter):
     """The field is there."""
 
     field: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Every(Filter):
     """All of the parts."""
 
     parts: tuple[Filter, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Either(Filter):
     """At least one of the parts."""
 
     parts: tuple[Filter, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Negation(Filter):
     """Not the part."""
 
     part: Filter
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Clause(Filter):
     """A raw clause of the Elasticsearch query DSL, taken at its word."""
 
