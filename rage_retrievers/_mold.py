@@ -38,12 +38,13 @@ class Mold(Generic[M]):
 
     def cast(self, values: dict[str, Any]) -> M:
         """An instance with these values, which are the caller's word, for fields that the first one was given; those
-        that could be changed must be among them."""
+        that could be changed must be among them. Values for every field become the instance's own, uncopied."""
         made = _new(self._kind)
-        fields = self._values | values
-        for name, value in self._changeable:
-            fields[name] = value.copy()
-        set_values(made, fields)
+        if len(values) < len(self._values):
+            values = self._values | values
+            for name, value in self._changeable:
+                values[name] = value.copy()
+        set_values(made, values)
         set_given(made, self._given.copy())
         set_extra(made, None)
         set_private(made, None)

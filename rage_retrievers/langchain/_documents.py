@@ -5,8 +5,7 @@ from __future__ import annotations
 from langchain_core.documents import Document
 
 from .._mold import Mold
-from ..models import Document as Passage
-from ..models import Retrieval, ScoreName
+from ..models import Retrieval
 
 _MOLD = Mold(Document(page_content="", metadata={}, id=None))
 
@@ -18,15 +17,16 @@ def to_documents(retrieval: Retrieval) -> list[Document]:
     the two scores that is, and `source`, where the service left it out but gave another name of the source.
     """
     ordered_by = retrieval.ordered_by
-    return [_document(one, ordered_by) for one in retrieval.documents]
-
-
-def _document(passage: Passage, ordered_by: ScoreName) -> Document:
-    metadata = passage.fields()
-    if metadata.get("source") is None:
-        named = passage.source_display_name or passage.unique_source or passage.origin_id
-        if named is not None:
-            metadata["source"] = named
-    metadata["score"] = metadata.get(ordered_by)
-    metadata["ordered_by"] = ordered_by
-    return _MOLD.cast({"page_content": passage.text, "id": passage.id, "metadata": metadata})
+    documents = []
+    for passage in retrieval.documents:
+        metadata = passage.fields()
+        if metadata.get("source") is None:
+            named = passage.source_display_name or passage.unique_source or passage.origin_id
+            if named is not None:
+                metadata["source"] = named
+        metadata["score"] = metadata.get(ordered_by)
+        metadata["ordered_by"] = ordered_by
+        documents.append(
+            _MOLD.cast({"id": passage.id, "metadata": metadata, "page_content": passage.text, "type": "Document"})
+        )
+    return documents

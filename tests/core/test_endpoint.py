@@ -8,7 +8,7 @@ import pytest
 
 from rage_retrievers import _endpoint, errors
 from rage_retrievers._flow import WireResponse
-from rage_retrievers.models import Query, Retrieval, Target
+from rage_retrievers.models import Document, Query, Retrieval, Target
 
 ADDRESS = _endpoint.Address(Target("https://api.vectorize.io/v1", "org", "aip1"))
 
@@ -90,6 +90,16 @@ def test_a_score_that_is_no_number_is_absent(score: object) -> None:
     """No score is invented, and the passage reaches the user all the same."""
     document = read({"documents": [{"text": "a", "similarity": score, "chunk_id": 7}]}).documents[0]
     assert (document.text, document.similarity, document.chunk_id) == ("a", None, "7")
+
+
+@pytest.mark.parametrize(
+    ("sent", "label"),
+    [("a", "a"), ("", ""), (7, "7"), (1.5, "1.5"), (10**400, str(10**400)), (None, None), (True, None), ([1], None)],
+)
+def test_a_label_is_text_or_absent(sent: object, label: str | None) -> None:
+    """A number is the text of it; what is neither text nor number is no label, and costs no passage."""
+    assert read({"documents": [{"text": "a", "id": sent}]}).documents[0].id == label
+    assert Document.model_validate({"text": "a", "id": sent}).id == label
 
 
 @pytest.mark.parametrize(
