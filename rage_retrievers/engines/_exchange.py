@@ -159,7 +159,7 @@ class LaneEngine(Generic[B]):
 
     def send(self, request: WireRequest, timeout: float, max_bytes: int) -> WireResponse:
         """One request, one whole answer."""
-        world = _Blocking[B](request, time.monotonic() + timeout, max_bytes)
+        world: _Blocking[B] = _Blocking(request, time.monotonic() + timeout, max_bytes)
         return drive(_over(self._lanes, request, timeout), world)
 
     def close(self) -> None:
@@ -177,7 +177,7 @@ class AsyncLaneEngine(Generic[A]):
 
     async def send(self, request: WireRequest, timeout: float, max_bytes: int) -> WireResponse:
         """One request, one whole answer."""
-        world = _Async[A](request, time.monotonic() + timeout, max_bytes)
+        world: _Async[A] = _Async(request, time.monotonic() + timeout, max_bytes)
         return await adrive(_over(self._lanes.here(), request, timeout), world)
 
     async def aclose(self) -> None:

@@ -68,8 +68,11 @@ def ask_all(
                         raise
                     answers[place] = error
 
-        workers = [asyncio.create_task(work()) for _ in range(_at_once(config))]
+        workers: list[asyncio.Task[None]] = []
         try:
+            for _ in range(_at_once(config)):
+                workers.append(asyncio.create_task(work()))
+                await asyncio.sleep(0)  # or the first request would wait until the last connection is open
             await asyncio.gather(*workers)
         finally:
             for worker in workers:
