@@ -297,7 +297,9 @@ def trace_headers(span: Span) -> Headers:
     trace_id, span_id, _, flags, state, is_valid = span.get_span_context()
     if not is_valid:
         return ()
-    parent = ("traceparent", f"00-{trace_id:032x}-{span_id:016x}-{flags:02x}")
+    # Through bytes: `:032x` alone takes longer than all of this.
+    ids = f"{trace_id.to_bytes(16, 'big').hex()}-{span_id.to_bytes(8, 'big').hex()}"
+    parent = ("traceparent", f"00-{ids}-{bytes((flags,)).hex()}")
     return (parent, ("tracestate", state.to_header())) if state else (parent,)
 
 
