@@ -95,8 +95,6 @@ class _Open:
     span: Span
     context: Context
     owned: bool
-    asked: dict[str, Any]
-    """Attributes that are set at the end, together with the others: each time costs as much as five attributes."""
     attempts: dict[int, Span]
 
 
@@ -142,29 +140,25 @@ class Tracing:
         around = _retrieval_around(context) if event.query is not None else None
         if around is None and context.get(_SUPPRESS_LANGUAGE_MODEL):
             return
-        name, attributes = self._place(event.operation, event.target)
-        span = around if around is not None else self._tracer.start_span(name, context, SpanKind.CLIENT, attributes)
-        asked = self._asked(event) if span.is_recording() else {}
-        if asked and around is not None:
-            # What a framework calls the operation is its own affair; what it cannot know is added to its span.
-            asked |= {name: attributes[name] for name in attributes if name != OPERATION}
+        name, place = self._place(event.operation, event.target)
+        attributes, query = {**place, CORRELATION: correlation_id.get() or event.call_id}, event.query
+        if query is not None:
+            attributes[TOP_K], attributes[RERANK] = query.num_results, query.rerank
+        if around is None:
+            span = self._tracer.start_span(name, context, SpanKind.CLIENT, attributes)
+        else:
+            span = around
+            del attributes[OPERATION]  # what a framework calls the operation is its own affair
+            span.set_attributes(attributes)
+        if self.question and query is not None and span.is_recording():
+            span.set_attribute(QUESTION, self.redactor.text(query.question))
         if len(self._open) >= _MOST_OPEN:
             self._abandon_oldest()
-        self._open[event.call_id] = _Open(span, set_span_in_context(span, context), around is None, asked, {})
-
-    def _asked(self, event: CallStarted) -> dict[str, Any]:
-        correlation, query = correlation_id.get() or event.call_id, event.query
-        if query is None:
-            return {CORRELATION: correlation}
-        asked = {CORRELATION: correlation, TOP_K: query.num_results, RERANK: query.rerank}
-        if self.question:
-            asked[QUESTION] = self.redactor.text(query.question)
-        return asked
+        self._open[event.call_id] = _Open(span, set_span_in_context(span, context), around is None, {})
 
     def _abandon_oldest(self) -> None:
         """Calls abandoned without an end must not pile up."""
         oldest = self._open.pop(next(iter(self._open)))
-        oldest.span.set_attributes(oldest.asked)
         if oldest.owned:
             oldest.span.end()
 
@@ -225,30 +219,29 @@ class Tracing:
         for attempt in call.attempts.values():  # cancelled, or the loser of a hedge
             attempt.set_attribute(ERROR_TYPE, "cancelled")
             attempt.end()
-        span, found = call.span, call.asked
+        span = call.span
         if span.is_recording():
-            found[ATTEMPTS] = event.attempts
+            # One by one: a mapping of them costs as much as three before the first.
+            span.set_attribute(ATTEMPTS, event.attempts)
             if event.retrieval is not None:
-                self._found(event.retrieval, found)
-            span.set_attributes(found)
+                self._found(span, event.retrieval)
             if call.owned and event.error is not None:
                 self._fail(span, event.error)
         if call.owned:
             span.end()
 
-    def _found(self, retrieval: Retrieval, found: dict[str, Any]) -> None:
-        found[DOCUMENT_COUNT] = len(retrieval.documents)
-        _, _, _, stale, degraded = retrieval.facts
+    def _found(self, span: Span, retrieval: Retrieval) -> None:
+        span.set_attribute(DOCUMENT_COUNT, len(retrieval.documents))
+        ordered_by, _, _, stale, degraded = retrieval.facts
         if stale:
-            found[STALE] = True
+            span.set_attribute(STALE, True)
         if degraded is not None:
-            found[DEGRADED] = degraded
+            span.set_attribute(DEGRADED, degraded)
         if self.documents:
-            ordered_by = retrieval.ordered_by
             ids = self.redactor.identifiers(document.id or "" for document in retrieval.documents)
             scores = (document.score(ordered_by) for document in retrieval.documents)
             documents = [{"id": name, "score": score} for name, score in zip(ids, scores, strict=True)]
-            found[DOCUMENTS] = json.dumps(documents)
+            span.set_attribute(DOCUMENTS, json.dumps(documents))
 
     def sending(self, event: AttemptStarted) -> AbstractContextManager[Headers]:
         """While a request is under way its span is the current one; gives the W3C trace context as headers."""
