@@ -19,6 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar
 
+from rage_retrievers._frozen import frozen
 from rage_retrievers.local._damage import is_damage
 
 _log = logging.getLogger("rage_retrievers.local")
@@ -84,7 +85,7 @@ class Ticket:
     metadata: dict[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PipelineRecord:
     """A pipeline that was created through the protocol."""
 
@@ -114,7 +115,7 @@ class Event:
     summary: dict[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Job:
     """Something a client started and polls for: deep research of a pipeline (its `owner`), or an extraction."""
 

@@ -13,12 +13,12 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rage_retrievers._frozen import frozen
 from rage_retrievers.local import chunking, metadata
 from rage_retrievers.local._lock import exclusive
 from rage_retrievers.local.ahead import Ahead
@@ -38,7 +38,7 @@ _LASTING = (errno.EACCES, errno.EISDIR, errno.ELOOP, errno.ENOENT, errno.ENOTDIR
 _log = logging.getLogger("rage_retrievers.local")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Synced:
     """What one synchronization did, in documents; `passages` counts those made."""
 
@@ -52,7 +52,7 @@ class Synced:
         return bool(self.added or self.changed or self.removed)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Chunking:
     """How long passages are, in characters."""
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
+from rage_retrievers._frozen import frozen
 from rage_retrievers.local.account import Account, Connector, PipelineRecord, new_id, now
 from rage_retrievers.local.wire import Call, Fields, LocalResponse, RefusedError, bad, reply
 
@@ -37,7 +38,7 @@ _SECRET = re.compile(r"key|secret|token|password|credential|connection|auth|json
 MASK = "********"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Family:
     listed: str
     noun: str

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from rage_retrievers._frozen import frozen
 
 MAX_DEPTH = 16
 MAX_CLAUSES = 1024
@@ -21,7 +22,7 @@ class BadFilterError(ValueError):
     """A filter is not understood; the message names the place and what would be."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class AnyOf:
     """The field holds one of the values (a field that is a list: one of its members does)."""
 
@@ -29,7 +30,7 @@ class AnyOf:
     values: tuple[Scalar, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Between:
     """The field lies within every bound given: (operator, value) with gt, gte, lt, lte."""
 
@@ -37,14 +38,14 @@ class Between:
     bounds: tuple[tuple[str, str | int | float], ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Exists:
     """The field is there and not null."""
 
     field: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Bool:
     """All of `must`, none of `must_not`, and at least `at_least` of `should`."""
 

@@ -10,10 +10,11 @@ from __future__ import annotations
 import shutil
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from rage_retrievers._frozen import frozen
 from rage_retrievers.local import _paths, connectors
 from rage_retrievers.local.account import Account, Event, Job, PipelineRecord, new_id, new_pipeline_id, now
 from rage_retrievers.local.collection import Chunking
@@ -28,7 +29,7 @@ _PAGE = 100
 _STRATEGIES = ("FIXED", "SENTENCE", "PARAGRAPH", "MARKDOWN")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FolderPipeline:
     """The pipeline over the folder: what is known of it without the account."""
 

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 
+from rage_retrievers._frozen import frozen
 from rage_retrievers.local import analysis
 from rage_retrievers.local.columns import Mask
 from rage_retrievers.local.embedding import Embedding, Vectors
@@ -40,7 +40,7 @@ _MAX_PAIRS = 256
 Reranker = Callable[[str, list[str]], list[float]]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Ask:
     """A retrieval request, understood. `background` holds what the conversation before it is about."""
 
@@ -55,7 +55,7 @@ class Ask:
     condition: Filter | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Ranked:
     """A passage with its two scores."""
 
@@ -91,7 +91,7 @@ def _ranked(numbers: Rows, similarities: Vectors, relevancies: Vectors) -> list[
     return [Ranked(*row) for row in zip(*columns, strict=True)]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Hits:
     """Passages that hold words of the question, best first; no other passage scores more than `elsewhere`."""
 

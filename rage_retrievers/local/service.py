@@ -6,12 +6,12 @@ import logging
 import sys
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
-from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from rage_retrievers._frozen import frozen
 from rage_retrievers.errors import ConfigurationError
 from rage_retrievers.local import _paths
 from rage_retrievers.local._names import LOCAL_ORGANIZATION, LOCAL_PIPELINE
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger("rage_retrievers.local")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Stats:
     """What the folder's index holds, and what making it ready took."""
 

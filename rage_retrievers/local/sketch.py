@@ -9,11 +9,11 @@ are looked at in groups, the foremost first, each at the rows that those before 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rage_retrievers._frozen import frozen
 from rage_retrievers.local.embedding import Vectors
 
 Rows = NDArray[np.int64]
@@ -32,7 +32,7 @@ _ROUNDING = 1e-5
 _ROUNDING_OF_SQUARES = 1e-6
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Group:
     """Some of the directions; the rows' parts along them, and the lengths of what these and those before leave."""
 
@@ -59,7 +59,7 @@ class _Group:
         return self.rests if rows is None else self.rests.take(rows)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Sketch:
     """The look at the first `count` rows; `extended` gives one that knows more of them."""
 

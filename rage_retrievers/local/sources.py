@@ -6,10 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from rage_retrievers._frozen import frozen
 from rage_retrievers.local.documents import Reading
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Entry:
     """A document as its source offers it: `stamp` changes whenever its content may have."""
 
@@ -30,7 +31,7 @@ class Loaded:
     metadata: dict[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Scan:
     """What a source holds now."""
 

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from pydantic_core import from_json
 
 from rage_retrievers._aside import aside
+from rage_retrievers._frozen import frozen
 from rage_retrievers.local._damage import is_damage
 from rage_retrievers.local.embedding import Vectors
 
@@ -88,7 +89,7 @@ class NewDocument:
     metadata: dict[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Passage:
     """A stored passage with what its document says."""
 

@@ -13,13 +13,13 @@ import zlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rage_retrievers._frozen import frozen
 from rage_retrievers.local import analysis
 from rage_retrievers.local.embedding import Vectors
 
@@ -41,7 +41,7 @@ class CorruptIndexError(Exception):
     """The files of a text index are not those that were written."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TextQuery:
     """A question for the text index.
 

@@ -11,11 +11,13 @@ from urllib.parse import parse_qs, unquote
 
 from pydantic_core import to_json
 
+from rage_retrievers._frozen import frozen
+
 MAX_BODY_BYTES = 4 * 1024 * 1024
 MAX_JSON_DEPTH = 64
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LocalResponse:
     """An answer: status, headers and the whole body."""
 
