@@ -204,7 +204,7 @@ def connect(
     address = _gateway(settings, agent) if settings.retrieval_url else _service(settings, agent)
     name = "retrieval_url" if address.retrieval_url else "base_url"
     check_transport(address.retrieval_url or address.target.base_url, settings.allow_insecure, name)
-    return Connection(address, credential, engines or engines_named(str(chosen)), max_bytes)
+    return Connection(address, credential, engines or engines_named(chosen), max_bytes)
 
 
 def _header_text(agent: str) -> str:

@@ -45,10 +45,13 @@ ENGINES: dict[str, Callable[[], Engines]] = {"httpx": _httpx, "httptools": _http
 """The engines that can be named in `engine=` and `RAGE_ENGINE`."""
 
 
-def engines_named(name: str) -> Engines:
-    """The engines of that name. Raises ConfigurationError for a name nobody has."""
+def engines_named(name: object) -> Engines:
+    """The engines of that name. Raises ConfigurationError for a name nobody has, and for what is no name."""
+    known = " or ".join(map(repr, ENGINES))
+    if not isinstance(name, str):
+        raise ConfigurationError(f"engine is a {type(name).__name__}; give {known}, or an Engines of your own.")
     if name not in ENGINES:
-        raise ConfigurationError(f"engine={name!r} is not known; known are {', '.join(ENGINES)}.")
+        raise ConfigurationError(f"engine={name!r} is not known; give {known}.")
     return ENGINES[name]()
 
 

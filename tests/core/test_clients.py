@@ -227,6 +227,15 @@ def test_a_client_of_the_other_world_is_refused(server: FaultServer) -> None:
         VectorizeClient(http_client=httpx.AsyncClient(), base_url=server.url, **OPTIONS)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("engine", "said"), [("curl", "engine='curl' is not known"), ((None, None), "engine is a tuple")]
+)
+def test_an_engine_that_is_none_is_refused_with_those_there_are(engine: Any, said: str) -> None:
+    """By its name where it is one, by its type where it is not."""
+    with pytest.raises(ConfigurationError, match=f"{said}.*give 'httpx' or 'httptools'"):
+        VectorizeClient(base_url="http://localhost", engine=engine, **OPTIONS)
+
+
 def test_your_own_client_may_answer_from_a_mock() -> None:
     """A client with httpx's own mock transport is one of the user's own, too, in either world."""
     document = {"text": "A passage."}
