@@ -109,7 +109,12 @@ def ask(everything: Everything, url: str, timeout: float, pipeline_id: str = "ai
         listeners=everything.listeners,
     ) as client:
         try:
-            client.retrieve(QUESTION, metadata_filters=[{EMAIL: [TOKEN]}])
+            client.retrieve(
+                QUESTION,
+                metadata_filters=[{EMAIL: [TOKEN]}],
+                context={"messages": [{"role": "user", "content": f"I am {EMAIL}, {TOKEN}"}]},
+                advanced_query={"mode": "text", "filters": {"term": {"card": CARD}}},
+            )
         except RageError as error:
             everything.failed(error)
 
