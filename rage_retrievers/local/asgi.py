@@ -17,13 +17,11 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, request_response
 from starlette.types import ASGIApp, Receive, Scope, Send
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from rage_retrievers.local.service import LocalService
 from rage_retrievers.local.wire import LocalResponse, RefusedError
 
 MAX_UPLOAD_BYTES = 64 * 1024 * 1024
-MAX_HEAD_BYTES = 64 * 1024
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::\d+)?")
 
 
@@ -92,46 +90,14 @@ async def _body(request: Request) -> bytes:
     return b"".join(parts)
 
 
-class _Protocol(HttpToolsProtocol):
-    """uvicorn's; what it would refuse, and a head that never ends, is refused in the service's form."""
-
-    _beside = 0
-    """Bytes of the request under way that are not its body, less as many as are: framing may take as much."""
-
-    def data_received(self, data: bytes) -> None:
-        self._beside += len(data)
-        super().data_received(data)
-        if self._beside > MAX_HEAD_BYTES and not self.transport.is_closing():
-            self._refuse(RefusedError(431, "Head too large", f"at most {MAX_HEAD_BYTES} bytes"))
-
-    def on_body(self, body: bytes) -> None:
-        self._beside -= 2 * len(body)
-        super().on_body(body)
-
-    def on_message_complete(self) -> None:
-        self._beside = 0
-        super().on_message_complete()
-
-    def send_400_response(self, msg: str) -> None:
-        self._refuse(RefusedError(400, "Bad request", msg))
-
-    def _refuse(self, refused: RefusedError) -> None:
-        answer = refused.response()
-        lines = [f"{name}: {value}" for name, value in answer.headers.items()]
-        head = [f"HTTP/1.1 {answer.status} {refused.error}", *lines, f"content-length: {len(answer.body)}"]
-        self.transport.write("\r\n".join([*head, "connection: close", "", ""]).encode("latin-1") + answer.body)
-        self.transport.close()
-
-
 class PromptServer(uvicorn.Server):
     """Ends when it is told to: uvicorn's own looks for that ten times a second, and then waits once more."""
 
     GRACE_SECONDS = 1.0
 
     def __init__(self, app: Starlette) -> None:
-        super().__init__(
-            uvicorn.Config(app, http=_Protocol, log_config=None, access_log=False, lifespan="off", ws="none")
-        )
+        # The parser that is there by chance (httptools) answers a method it does not know in a form of its own.
+        super().__init__(uvicorn.Config(app, http="h11", log_config=None, access_log=False, lifespan="off", ws="none"))
         self._ticking: asyncio.Task[None] | None = None
 
     def end(self) -> None:
