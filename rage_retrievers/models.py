@@ -99,7 +99,7 @@ class Document(BaseModel):
         if extra:
             found.update(extra)
         # Counted, for a comparison of the sets takes longer than the copy.
-        if len(sent) - len(extra or ()) < _ALL:
+        if len(sent) - len(extra or ()) < len(type(self).__pydantic_fields__):
             for name in _OPTIONAL - sent:
                 del found[name]
         return found
@@ -114,7 +114,6 @@ class Document(BaseModel):
         return document_html(self)
 
 
-_ALL = len(Document.model_fields)
 _OPTIONAL = frozenset(Document.model_fields) - {"text"}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import suppress
-from functools import cache, partial
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from langchain_core.callbacks.manager import AsyncCallbackManagerForRetrieverRun, CallbackManagerForRetrieverRun
@@ -182,10 +182,8 @@ class VectorizeRetriever(Closing, AsyncClosing, BaseRetriever):
         if not ours or not fits_one_loop(inputs, bound):
             return super().batch(inputs, bound, return_exceptions=return_exceptions, **options)
 
-        asked = cache(partial(self._asked, link, dict(options)))  # the same for every question
-
         async def ask(question: str) -> list[Document]:
-            return to_documents(await link.asyncio.retrieve(question, **asked()))
+            return to_documents(await self.aretrieve(question, **options))
 
         close = partial(link.close_asyncio, None)
         found: list[Any] = ask_all(ask, close, inputs, bound, return_exceptions=return_exceptions)

@@ -149,7 +149,8 @@ class Tracing:
         else:
             span = around
             del attributes[OPERATION]  # what a framework calls the operation is its own affair
-            span.set_attributes(attributes)
+            if span.is_recording():
+                span.set_attributes(attributes)
         if self.question and query is not None and span.is_recording():
             span.set_attribute(QUESTION, self.redactor.text(query.question))
         if len(self._open) >= _MOST_OPEN:
@@ -292,7 +293,7 @@ def trace_headers(span: Span) -> Headers:
         return ()
     # Through bytes: `:032x` alone takes longer than all of this.
     ids = f"{trace_id.to_bytes(16, 'big').hex()}-{span_id.to_bytes(8, 'big').hex()}"
-    parent = ("traceparent", f"00-{ids}-{bytes((flags,)).hex()}")
+    parent = ("traceparent", f"00-{ids}-{flags & 0xFF:02x}")
     return (parent, ("tracestate", state.to_header())) if state else (parent,)
 
 

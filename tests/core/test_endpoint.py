@@ -85,6 +85,17 @@ def test_the_published_document_keeps_every_field() -> None:
     assert document.fields() | {"text": document.text} == APPLE
 
 
+def test_a_kind_of_document_with_a_field_more_says_what_was_sent() -> None:
+    """A field that was not sent is left out of `fields()`, however many others were."""
+
+    class Shelved(Document):
+        shelf: str = "none"
+
+    document = Shelved.model_validate({name: "1" for name in Shelved.model_fields if name != "origin"} | {"more": 2})
+    assert "origin" not in document.fields()
+    assert document.fields()["more"] == 2
+
+
 @pytest.mark.parametrize("score", [None, "high", True, [], "NaN", float("nan"), float("inf")])
 def test_a_score_that_is_no_number_is_absent(score: object) -> None:
     """No score is invented, and the passage reaches the user all the same."""

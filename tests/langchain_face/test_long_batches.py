@@ -155,6 +155,16 @@ def test_errors_are_returned_in_their_places(echo: Echo) -> None:
     assert texts(found[:1] + found[2:]) == ["a", *QUESTIONS]
 
 
+def test_a_retriever_closed_meanwhile_asks_no_more(echo: Echo) -> None:
+    """What is under way is answered; the questions after it are refused, each in its place."""
+    retriever = echo.retriever()
+    echo.before = lambda question: retriever.close() if question == "q20" else None
+    found: list[Any] = retriever.batch(QUESTIONS, return_exceptions=True)
+    refused = [place for place, one in enumerate(found) if isinstance(one, ConfigurationError)]
+    assert refused == list(range(len(echo.asked), len(QUESTIONS)))
+    assert 21 <= len(echo.asked) <= 21 + 8
+
+
 def test_the_first_error_ends_the_batch(echo: Echo) -> None:
     """Nothing is asked after it, and what is under way is cancelled."""
     with pytest.raises(ServerError):

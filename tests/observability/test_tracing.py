@@ -217,6 +217,17 @@ def test_a_retrieval_span_of_a_framework_is_not_doubled(traced: Traced, mark: di
     assert request.parent.span_id == outer.context.span_id
 
 
+def test_a_framework_s_span_that_has_ended_is_left_alone(traced: Traced, caplog: pytest.LogCaptureFixture) -> None:
+    """As in work that outlives its run: nothing is set on it, and no one is warned of that."""
+    with traced.provider.get_tracer("framework").start_as_current_span(
+        "retriever", attributes={"gen_ai.operation.name": "retrieval"}
+    ) as around:
+        around.end()
+        Story((Tracing(traced.provider),)).answered()
+    assert [(span.name, len(span.attributes or {})) for span in traced.spans()] == [("retriever", 1)]
+    assert not [record for record in caplog.records if "Setting attribute" in record.getMessage()]
+
+
 def test_nothing_is_computed_for_a_span_that_does_not_record() -> None:
     """Sampled out: no request span, no redaction, no documents; the decision not to sample still goes along."""
 
