@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from pydantic import SecretStr
 
 from . import _endpoint
-from ._connection import Connection, Credential, checked_id, connect
+from ._connection import Connection, Credential, check_settings, checked_id, connect
 from ._endpoint import Address, Operation
 from ._flow import Clock, Flow, Send, Sleep, WireResponse
 from ._listeners import listeners_of
@@ -68,12 +68,9 @@ class Calls:
             from .settings import VectorizeSettings
 
             settings = VectorizeSettings.load(**own)
-        elif callable(getattr(settings, "changed", None)):
-            settings = settings.changed(**own)
         else:
-            raise ConfigurationError(
-                f"settings is a {type(settings).__name__}; give what VectorizeSettings.load(...) returns."
-            )
+            check_settings(settings)
+            settings = settings.changed(**own)
         connection = connect(settings, credential=credential, engine=options.pop("engine", None))
         _agrees(connection.address, own)
         base = cls(

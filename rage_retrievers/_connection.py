@@ -191,6 +191,9 @@ def connect(
     max_bytes = int(settings.max_response_mib * _MIB)
     agent = _header_text(settings.user_agent) or f"rage-retrievers/{__version__}"
     settings = _trimmed(settings)
+    for name in ("base_url", "retrieval_url"):
+        if getattr(settings, name) == "":  # passed over, the token would go somewhere else
+            raise ConfigurationError(f"{name} is empty; give an address, or leave it out.")
     if settings.base_url is not None and settings.base_url.startswith(LOCAL):
         engines = engines or _embedded_engines(settings)
     if engines is not None and engines.identity:
@@ -205,6 +208,14 @@ def connect(
     name = "retrieval_url" if address.retrieval_url else "base_url"
     check_transport(address.retrieval_url or address.target.base_url, settings.allow_insecure, name)
     return Connection(address, credential, engines or engines_named(chosen), max_bytes)
+
+
+def check_settings(given: object) -> None:
+    """Raise ConfigurationError for what are no settings; their class is loaded with the first that are made."""
+    if isinstance(given, type) or not callable(getattr(given, "changed", None)):
+        raise ConfigurationError(
+            f"settings is a {type(given).__name__}; give what VectorizeSettings.load(...) returns."
+        )
 
 
 def _header_text(agent: str) -> str:

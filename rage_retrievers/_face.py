@@ -10,7 +10,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Self
 
 from ._calls import Calls
-from ._connection import register_key
+from ._connection import check_settings, register_key
 from ._keywords import unknown_keyword
 from .client import AsyncVectorizeClient, VectorizeClient
 from .engines import Engines
@@ -130,6 +130,7 @@ def _settings(values: Mapping[str, Any], former: Link | None) -> VectorizeSettin
     own = {name: values[name] for name in (*_READ[1:], *_IDS) if values[name] is not None}
     if given is None:
         return VectorizeSettings.load(**own)
+    check_settings(given)
     if own:
         VectorizeSettings.load(**own)  # for its checks
     return (

@@ -19,6 +19,7 @@ from typing_extensions import Unpack
 from .._closing import AsyncClosing, Closing
 from .._connection import ApiKey
 from .._face import Link, canonical, without_token
+from .._keywords import nearest
 from ..client import ResearchOptions
 from ..errors import ConfigurationError
 from ..filters import Condition
@@ -36,6 +37,7 @@ _ALIASES = {"api_token": "api_key", "similarity_top_k": "num_results"}
 _ADDRESS = {"pipeline_id", "organization"}
 _ASKED = CALL_NAMES - _ADDRESS
 _EVERYWHERE = Scope()
+_RESEMBLING = 0.75
 
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -109,6 +111,10 @@ class VectorizeRetriever(Closing, AsyncClosing, BaseRetriever):
     def __setattr__(self, name: str, value: Any) -> None:
         if name in NAMES and name not in CALL_NAMES:
             raise AttributeError(f"{name} is not set afterwards; with_options({name}=...) gives a copy that has it.")
+        if type(self) is VectorizeRetriever and not hasattr(self, name):
+            meant = None if name.startswith("_") else nearest(name, [*CALL_NAMES, *_ALIASES], _RESEMBLING)
+            if meant is not None:  # set all the same, it would leave every question as it was
+                raise AttributeError(f"there is no {name!r} to be set; did you mean {meant!r}?")
         super().__setattr__(name, value)
 
     def _option(self, name: str) -> Any:
@@ -161,18 +167,20 @@ class VectorizeRetriever(Closing, AsyncClosing, BaseRetriever):
     @_without_span
     def retrieve(self, str_or_query_bundle: str | QueryBundle) -> list[NodeWithScore]:
         """The nodes for a question, best first."""
+        bundle = _bundle(str_or_query_bundle)
         if self._is_heard():
             return super().retrieve(str_or_query_bundle)
-        nodes = self._nodes(_bundle(str_or_query_bundle))
+        nodes = self._nodes(bundle)
         self._announced(nodes)
         return nodes
 
     @_without_span
     async def aretrieve(self, str_or_query_bundle: str | QueryBundle) -> list[NodeWithScore]:
         """See `retrieve`; never uses a thread."""
+        bundle = _bundle(str_or_query_bundle)
         if self._is_heard():
             return await super().aretrieve(str_or_query_bundle)
-        nodes = await self._anodes(_bundle(str_or_query_bundle))
+        nodes = await self._anodes(bundle)
         self._announced(nodes)
         return nodes
 
@@ -267,7 +275,11 @@ class VectorizeRetriever(Closing, AsyncClosing, BaseRetriever):
 
 
 def _bundle(question: str | QueryBundle) -> QueryBundle:
-    return QueryBundle(question) if isinstance(question, str) else question
+    if isinstance(question, str):
+        return QueryBundle(question)
+    if not isinstance(question, QueryBundle):
+        raise ConfigurationError(f"question of type {type(question).__name__} cannot be used; ask with a text.")
+    return question
 
 
 def _asked(link: Link, options: Mapping[str, Any]) -> Asked:

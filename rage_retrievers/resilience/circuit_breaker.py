@@ -214,8 +214,9 @@ class CircuitBreaker:
     def _refusal(self, call: Call, circuit: Circuit, now: float) -> CircuitOpenError:
         wait = circuit.retry_after(now)
         when = f"the next probe is in {wait:.1f} s" if wait else "a probe is under way"
+        sent = "Nothing was sent" if call.attempts == 0 else f"No more was sent after attempt {call.attempts}"
         error = CircuitOpenError(
-            f"The circuit of this pipeline is open after repeated failures; {when}. Nothing was sent.", retry_after=wait
+            f"The circuit of this pipeline is open after repeated failures; {when}. {sent}.", retry_after=wait
         )
         call.emit(Rejected, self.kind, error)
         return error

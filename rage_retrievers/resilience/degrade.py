@@ -87,8 +87,10 @@ class Degrade:
     when: Callable[[Exception], bool] = is_outage
 
     def __post_init__(self) -> None:
-        if not isinstance(self.to, tuple | list) or not self.to or not all(map(callable, self.to)):
+        if not isinstance(self.to, tuple | list) or not self.to or not all(map(_is_fallback, self.to)):
             raise ConfigurationError(f"to={self.to!r} cannot be used; it needs fallbacks, such as (EmptyAnswer(),).")
+        if not callable(self.when):
+            raise ConfigurationError(f"when={self.when!r} cannot be used; it is a function of an error.")
         object.__setattr__(self, "to", tuple(self.to))
 
     def __call__(self, call: Call, proceed: Step, /) -> Flow[Any]:
@@ -105,6 +107,10 @@ class Degrade:
                     call.emit(Degraded, fallback.name, error)
                     return answer.with_facts(degraded=fallback.name)
             raise
+
+
+def _is_fallback(given: object) -> bool:
+    return callable(given) and not isinstance(given, type) and isinstance(getattr(given, "name", None), str)
 
 
 def _answer_of(fallback: Fallback, call: Call, query: Query, error: RageError) -> Flow[Retrieval | None]:

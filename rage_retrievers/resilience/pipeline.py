@@ -147,13 +147,12 @@ class Pipeline:
     """An immutable set of policies, at most one of a kind, kept in the one order that is right."""
 
     def __init__(self, policies: Iterable[Policy] = ()) -> None:
-        chosen = {}
+        chosen: dict[str, Policy] = {}
         for policy in policies:
-            if policy.kind not in ORDER:
-                raise ConfigurationError(f"{policy!r} is no policy known here; known are {', '.join(ORDER)}.")
-            if policy.kind in chosen:
-                raise ConfigurationError(f"The pipeline has two policies of kind {policy.kind!r}; keep one.")
-            chosen[policy.kind] = policy
+            kind = _kind_of(policy)
+            if kind in chosen:
+                raise ConfigurationError(f"The pipeline has two policies of kind {kind!r}; keep one.")
+            chosen[kind] = policy
         self.policies: tuple[Policy, ...] = tuple(chosen[kind] for kind in ORDER if kind in chosen)
 
     def around(self, attempt: Step) -> Step:
@@ -165,11 +164,14 @@ class Pipeline:
 
     def with_policies(self, *policies: Policy) -> Pipeline:
         """A copy in which these take the places of their kinds."""
-        kinds = {policy.kind for policy in policies}
+        kinds = {_kind_of(policy) for policy in policies}
         return Pipeline([*(kept for kept in self.policies if kept.kind not in kinds), *policies])
 
     def without(self, *kinds: str) -> Pipeline:
-        """A copy without the policies of these kinds."""
+        """A copy without the policies of these kinds; raises ConfigurationError for a kind that there is not."""
+        for kind in kinds:
+            if kind not in ORDER:
+                raise ConfigurationError(f"without({kind!r}) leaves nothing out; kinds are {', '.join(ORDER)}.")
         return Pipeline(policy for policy in self.policies if policy.kind not in kinds)
 
     def get(self, kind: str) -> Policy | None:
@@ -184,6 +186,15 @@ class Pipeline:
 
     def __repr__(self) -> str:
         return f"Pipeline([{', '.join(map(repr, self.policies))}])"
+
+
+def _kind_of(policy: object) -> str:
+    if isinstance(policy, type):
+        raise ConfigurationError(f"{policy.__name__} is a class; give a policy, such as {policy.__name__}().")
+    kind: object = getattr(policy, "kind", None)
+    if not callable(policy) or not isinstance(kind, str) or kind not in ORDER:
+        raise ConfigurationError(f"A {type(policy).__name__} is no policy known here; known are {', '.join(ORDER)}.")
+    return kind
 
 
 def _call(policy: Policy, proceed: Step, call: Call) -> Flow[Any]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from .._flow import Flow, Sleep
-from ..errors import RageError, RejectedError, RetryBudgetExhaustedError
+from ..errors import ConfigurationError, RageError, RejectedError, RetryBudgetExhaustedError
 from ..observability.events import Rejected, RetryScheduled
 from .bucket import Bucket
 from .pipeline import Call, Step, above, at_least, at_least_one
@@ -60,6 +60,10 @@ class Retry:
         at_least_one("attempts", self.attempts)
         above("base", self.base)
         at_least("cap", self.cap, self.base)
+        if self.budget is not None and not isinstance(self.budget, RetryBudget):
+            raise ConfigurationError(f"budget={self.budget!r} cannot be used; give a RetryBudget, or None for none.")
+        if self.wait is not None and not callable(self.wait):
+            raise ConfigurationError(f"wait={self.wait!r} cannot be used; give a wait strategy of tenacity's.")
 
     def __call__(self, call: Call, proceed: Step, /) -> Flow[Any]:
         """Try, pause, try again."""

@@ -59,7 +59,7 @@ ALLOWED: dict[str, set[str]] = {
     "_calls": BELOW_CLIENT | {"_connection", "_listeners", "_options", "_policies"} | LAZY,
     "client": BELOW_CLIENT | {"_calls", "_connection", "_options"},
     # `local` knows the wire protocol and nothing of the clients.
-    "local": {"_aside", "errors", "local"},
+    "local": {"_aside", "_frozen", "errors", "local"},
     # What the faces share.
     "_face": BELOW_FACES,
     "langchain": BELOW_FACES | {"_face", "langchain"},

@@ -227,6 +227,15 @@ def test_a_client_of_the_other_world_is_refused(server: FaultServer) -> None:
         VectorizeClient(http_client=httpx.AsyncClient(), base_url=server.url, **OPTIONS)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("name", ["base_url", "retrieval_url"])
+def test_an_empty_address_is_refused(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Passed over, the token would go to the default address, or to that of a variable."""
+    monkeypatch.setenv("VECTORIZE_BASE_URL", "https://near.example/v1")
+    given: Any = {name: " "}
+    with pytest.raises(ConfigurationError, match=f"{name} is empty"):
+        VectorizeClient(**given, **OPTIONS)
+
+
 @pytest.mark.parametrize(
     ("engine", "said"), [("curl", "engine='curl' is not known"), ((None, None), "engine is a tuple")]
 )

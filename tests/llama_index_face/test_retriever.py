@@ -104,6 +104,27 @@ def test_what_makes_the_connection_cannot_be_set_in_vain(scripted: Scripted, nam
         setattr(scripted.retriever(), name, None)
 
 
+@pytest.mark.parametrize(
+    ("name", "meant"), [("metadata_filter", "metadata_filters"), ("filter", "filters"), ("numResults", "num_results")]
+)
+def test_a_mistyped_option_is_not_set_in_vain(scripted: Scripted, name: str, meant: str) -> None:
+    """Every question would stay as it was, and its passages unfiltered; an attribute of the user's own may be set."""
+    retriever = scripted.retriever()
+    with pytest.raises(AttributeError, match=f"did you mean '{meant}'"):
+        setattr(retriever, name, 1)
+    retriever.note = "mine"  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("question", [None, 5, ["a"]])
+def test_a_question_that_is_no_text_is_refused(scripted: Scripted, question: Any) -> None:
+    """In one line, before anything is sent."""
+    retriever = scripted.retriever()
+    with pytest.raises(ConfigurationError, match=f"type {type(question).__name__}"):
+        retriever.retrieve(question)
+    with pytest.raises(ConfigurationError, match=f"type {type(question).__name__}"):
+        asyncio.run(retriever.aretrieve(question))
+
+
 @pytest.mark.parametrize("name", sorted(CALL_NAMES))
 def test_whatever_can_be_asked_per_query_can_be_set(scripted: Scripted, name: str) -> None:
     """No option of a query is a plain attribute, which nothing would read."""

@@ -139,8 +139,10 @@ def test_an_outage_is_what_can_pass() -> None:
     assert not degrade.when(ValueError("x"))
 
 
-@pytest.mark.parametrize("to", [(), EmptyAnswer(), ("empty",), None], ids=str)
+@pytest.mark.parametrize("to", [(), EmptyAnswer(), ("empty",), None, (EmptyAnswer,), (len,)], ids=str)
 def test_a_fallback_is_named_explicitly(to: Any) -> None:
     """Without a fallback there is nothing to degrade to."""
     with pytest.raises(ConfigurationError, match="to="):
         Degrade(to)
+    with pytest.raises(ConfigurationError, match="when="):
+        Degrade((EmptyAnswer(),), when=5)  # type: ignore[arg-type]

@@ -107,6 +107,20 @@ def test_a_policy_of_no_known_kind_is_refused() -> None:
         Pipeline([Odd()])
 
 
+@pytest.mark.parametrize("given", [Retry, [Retry()], None, 5])
+def test_what_is_no_policy_is_refused_at_once(given: Any) -> None:
+    """A class or a list in the place of a policy would fail in the first call, with the question in its error."""
+    with pytest.raises(ConfigurationError, match=r"is a class; give a policy, such as Retry\(\)|no policy known here"):
+        default_pipeline().with_policies(given)
+
+
+@pytest.mark.parametrize("kind", ["retyr", Retry, ""])
+def test_leaving_out_what_there_is_not_is_refused(kind: Any) -> None:
+    """Passed over, what was to be left out would stay."""
+    with pytest.raises(ConfigurationError, match="kinds are degradation, deadline"):
+        default_pipeline().without(kind)
+
+
 def test_a_changed_copy_leaves_the_pipeline_as_it_was() -> None:
     """`with_policies` replaces by kind, `without` leaves out; both give a new pipeline."""
     before = default_pipeline()

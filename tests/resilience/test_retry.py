@@ -196,7 +196,10 @@ def test_what_a_policy_refused_is_not_tried_again(run: Run) -> None:
     with pytest.raises(CircuitOpenError) as caught:
         run(world.call(Pipeline([Retry(), CircuitBreaker(in_a_row=1)])), world)
     assert isinstance(caught.value.__cause__, ServerError)
+    assert "No more was sent after attempt 1." in str(caught.value)
     assert len(world.sent) == 1
+    with pytest.raises(CircuitOpenError, match=r"Nothing was sent\."):
+        run(world.call(Pipeline([Retry(), CircuitBreaker(in_a_row=1)])), world)
 
 
 def test_each_retry_is_told(run: Run, heard: Heard) -> None:
@@ -278,7 +281,16 @@ def test_a_retried_failure_is_let_go_at_once(run: Run) -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{"attempts": 0}, {"attempts": 1.5}, {"attempts": True}, {"base": 0}, {"cap": 0.1}, {"base": float("nan")}],
+    [
+        {"attempts": 0},
+        {"attempts": 1.5},
+        {"attempts": True},
+        {"base": 0},
+        {"cap": 0.1},
+        {"base": float("nan")},
+        {"budget": 5},
+        {"wait": 5},
+    ],  # fmt: skip
 )
 def test_options_that_cannot_be_meant_are_refused(options: dict[str, Any]) -> None:
     """The message names the option."""
