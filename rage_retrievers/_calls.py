@@ -30,6 +30,7 @@ from .observability.events import (
     sending,
     tell,
 )
+from .observability.secrets import register_secret
 from .resilience import Call, Deadline, Homes, Pipeline
 from .resilience.pipeline import shared_homes
 
@@ -212,8 +213,7 @@ class Calls:
             answer = yield from resilience.around(partial(self._attempt, operation))(call)
         except BaseException as error:  # cancelled calls are told of too
             if isinstance(error, RageError):
-                error.attempts = call.attempts
-                error.correlation_id = correlation_id.get() or call.call_id
+                _identify(error, call)
             self._completed(call, None, error)
             raise
         if isinstance(answer, Retrieval):
@@ -226,7 +226,11 @@ class Calls:
         if call.listeners:
             elapsed = call.clock.monotonic() - call.started
             retrieval = answer if isinstance(answer, Retrieval) else None
-            call.emit(CallCompleted, call.operation, call.query, call.attempts, elapsed, retrieval, error)
+            try:
+                call.emit(CallCompleted, call.operation, call.query, call.attempts, elapsed, retrieval, error)
+            except RageError as refused:  # by a listener without whose record there is no answer
+                _identify(refused, call)
+                raise
 
     def _attempt(self, operation: Operation[T], call: Call) -> Flow[T]:
         """One attempt; a token that the service refuses is asked for once more, where it can be asked for."""
@@ -251,6 +255,8 @@ class Calls:
                 f"The time of the call was spent after {call.attempts} attempts; raise timeout= if it needs longer."
             )
         call.attempts += 1
+        # Again, where many others have come since: the last ones alone are remembered.
+        register_secret(token.get_secret_value())
         request = operation.build(token.get_secret_value(), ((HEADER, correlation_id.get() or call.call_id),))
         send = Send(request, min(remaining, _LONGEST_SEND), self.connection.max_bytes)
         if call.listeners:
@@ -281,6 +287,11 @@ class Calls:
             raise
         call.emit(AttemptSucceeded, began.attempt, call.clock.monotonic() - started, status, request.method)
         return answer
+
+
+def _identify(error: RageError, call: Call) -> None:
+    error.attempts = call.attempts
+    error.correlation_id = correlation_id.get() or call.call_id
 
 
 def _redacted(error: RageError) -> RageError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypedDict
@@ -83,6 +84,8 @@ class ResearchPlan:
             value = getattr(self, name)
             if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < float("inf"):
                 raise ConfigurationError(f"{name} = {value!r} cannot be used; use a number of seconds above 0.")
+        if inspect.iscoroutinefunction(self.on_progress):
+            raise ConfigurationError("on_progress is an async function, which nobody would await; give a plain one.")
         if self.n8n is not None and not (isinstance(self.n8n, Mapping) and {"account", "webhookPath"} <= {*self.n8n}):
             raise ConfigurationError('n8n cannot be used; use {"account": "…", "webhookPath": "…"}.')
 

@@ -71,10 +71,13 @@ class _BlockingLane(_Lane):
         """One request, one whole answer."""
         fresh, data = self._stream is None, written(request)
         self._limit.deadline, self._limit.lost = deadline, race_decided.get()
-        stream = self._stream = self._stream or self._opened()
-        self.reader.expect(max_bytes)
-        with suppress(httpcore.WriteError):  # a server that takes no more may have said why
-            stream.write(data)
+        try:
+            stream = self._stream = self._stream or self._opened()
+            self.reader.expect(max_bytes)
+            with suppress(httpcore.WriteError):  # a server that takes no more may have said why
+                stream.write(data)
+        finally:
+            data = b""  # a failure's traceback holds this frame, and would hold the token with it
         while not self.reader.done:
             received = stream.read(_READ_SIZE)
             if received:
@@ -120,21 +123,21 @@ class _AsyncLane(_Lane, asyncio.BufferedProtocol):
     async def exchange(self, request: WireRequest, deadline: float, max_bytes: int) -> WireResponse:
         """One request, one whole answer."""
         data = written(request)
-        transport, fresh = self._transport, self._transport is None
-        if transport is None:
-            async with asyncio.timeout(deadline - time.monotonic()):
-                transport = await self._open()
-        self.reader.expect(max_bytes)
-        if self._closed:  # with the last of the handshake
-            raise self._error or ConnectionError("the server ended the connection, or spoke, before it was asked")
-        loop = asyncio.get_running_loop()
-        self._waiter = loop.create_future()
-        self._set_alarm(loop, loop.time() + deadline - time.monotonic())
         try:
+            transport, fresh = self._transport, self._transport is None
+            if transport is None:
+                async with asyncio.timeout(deadline - time.monotonic()):
+                    transport = await self._open()
+            self.reader.expect(max_bytes)
+            if self._closed:  # with the last of the handshake
+                raise self._error or ConnectionError("the server ended the connection, or spoke, before it was asked")
+            loop = asyncio.get_running_loop()
+            self._waiter = loop.create_future()
+            self._set_alarm(loop, loop.time() + deadline - time.monotonic())
             transport.write(data)
             in_time = await self._waiter
         finally:
-            self._waiter = None
+            data, self._waiter = b"", None  # a failure's traceback holds this frame, and would hold the token with it
         if not in_time:
             raise TimeoutError
         if self._error is not None and not self.reader.done:

@@ -256,7 +256,8 @@ class VectorizeRetriever(Closing, AsyncClosing, BaseRetriever):
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         """A copy with values of its own, which shares token and connections."""
         twin = copy.copy(self)
-        twin._own = copy.deepcopy(self._own, memo)
+        asked = {name: value for name, value in self._values.items() if name in _ASKED}
+        twin._values, twin._own = {**self._values, **copy.deepcopy(asked, memo)}, copy.deepcopy(self._own, memo)
         return twin
 
     def __getstate__(self) -> dict[str, Any]:

@@ -171,7 +171,7 @@ class CircuitBreaker:
     def __call__(self, call: Call, proceed: Step, /) -> Flow[Any]:
         """Ask for admission, proceed with no lock held, then give one verdict."""
         circuit = call.home.state(self, self._make)
-        now = call.clock.monotonic()
+        now, sent = call.clock.monotonic(), call.attempts
         admission = circuit.admit(now)
         if admission is None:
             raise self._refusal(call, circuit, now)
@@ -180,7 +180,10 @@ class CircuitBreaker:
                 call.emit(CircuitChanged, OPEN, HALF_OPEN)
             answer = yield from proceed(call)
         except Exception as error:
-            self._tell(call, self._judge(call, circuit, admission, now, error))
+            # The time went to something else, such as the function that gives the token, or most of it to a queue.
+            elsewhere = call.attempts == sent or not _had_its_time(call, now)
+            silent = isinstance(error, DeadlineExceededError) and elsewhere
+            self._tell(call, circuit.abandoned(admission) if silent else self._judge(call, circuit, admission, error))
             raise
         except BaseException:  # cancelled: it says nothing of the service
             self._tell(call, circuit.abandoned(admission))
@@ -190,12 +193,8 @@ class CircuitBreaker:
             self._tell(call, change)
         return answer
 
-    def _judge(
-        self, call: Call, circuit: Circuit, admission: Admission, admitted_at: float, error: Exception
-    ) -> Change | None:
+    def _judge(self, call: Call, circuit: Circuit, admission: Admission, error: Exception) -> Change | None:
         now = call.clock.monotonic()
-        if isinstance(error, DeadlineExceededError) and not _had_its_time(call, admitted_at):
-            return circuit.abandoned(admission)
         if is_service_failure(error):
             return circuit.failed(admission, now)
         if not isinstance(error, StatusError):

@@ -40,8 +40,9 @@ from rage_retrievers import (
 from rage_retrievers._calls import Calls
 from rage_retrievers._flow import WireRequest, WireResponse
 from rage_retrievers.engines import Engines
+from rage_retrievers.errors import AuditError
 from rage_retrievers.observability.correlation import correlation
-from rage_retrievers.observability.events import AttemptStarted, Event
+from rage_retrievers.observability.events import AttemptStarted, CallCompleted, Event
 from rage_retrievers.observability.secrets import secrets_in_use
 from rage_retrievers.testing.world import SILENCE, Reply
 
@@ -503,6 +504,33 @@ def test_deep_research_polls_until_it_is_ready(side: Side) -> None:
     assert json.loads(side.requests[0].body) == {"query": "Why?", "webSearch": True, "n8n": n8n}
     assert side.requests[1].method == "GET"
     assert side.requests[1].url.endswith("/pipelines/aip-1/deep-research/r-1")
+
+
+def test_an_answer_that_a_listener_withholds_has_the_call_s_id(side: Side) -> None:
+    """As an audit record that is required and cannot be kept: its error names the call like any other."""
+
+    class Strict:
+        required = True
+
+        def on_event(self, event: Event, /) -> None:
+            if isinstance(event, CallCompleted):
+                raise AuditError("withheld")
+
+    with pytest.raises(AuditError) as raised:
+        side.retrieve(side.calls(listeners=[Strict()]))
+    assert raised.value.attempts == 1
+    assert raised.value.correlation_id == dict(side.requests[0].headers)["x-request-id"]
+
+
+def test_progress_that_nobody_would_await_is_refused(side: Side) -> None:
+    """An async function is told so before anything is sent."""
+
+    async def on_progress(event: ResearchEvent) -> None:
+        raise AssertionError(event)
+
+    with pytest.raises(ConfigurationError, match="on_progress is an async function"):
+        side.run(lambda clock: side.calls().deep_research(clock, "Why?", {"on_progress": on_progress}))
+    assert side.requests == []
 
 
 def test_a_research_is_started_once(side: Side) -> None:

@@ -98,6 +98,17 @@ def test_copies_share_the_connection_and_close_alone(connect: Connect, again: Ca
     assert len(first.retrieve(QUESTION)) == 1
 
 
+def test_a_deep_copy_shares_no_value_with_the_first(scripted: Scripted) -> None:
+    """What is changed inside of one of them, neither sees in the other's questions."""
+    first = scripted.retriever(metadata_filters=[{"tenant": ["a"]}])
+    twin = copy.deepcopy(first)
+    twin.metadata_filters[0]["tenant"][:] = ["b"]  # type: ignore[index]
+    first.retrieve("What?")
+    twin.num_results = 2  # which reads the values again
+    twin.retrieve("What?")
+    assert [body["metadata-filters"] for body in scripted.bodies] == [[{"tenant": ["a"]}], [{"tenant": ["b"]}]]
+
+
 def test_options_of_a_copy_are_its_own(scripted: Scripted) -> None:
     """with_options changes what it names, a token included, and nothing else."""
     first = scripted.retriever(num_results=4, metadata_filters=[{"year": [2024]}])

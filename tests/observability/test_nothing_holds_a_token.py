@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
+import json
 import logging
 import pickle
 import traceback
@@ -22,8 +24,8 @@ from rage_retrievers.observability import Redactor, correlation, register_secret
 from rage_retrievers.observability.log_records import JSONFormatter, RedactingFilter
 from rage_retrievers.observability.secrets import Secrets
 from rage_retrievers.settings import VectorizeSettings
-from rage_retrievers.testing import FaultServer, status
-from rage_retrievers.testing.faults import Fault, Hang, Reset, Script
+from rage_retrievers.testing import FaultServer, ReceivedRequest, status
+from rage_retrievers.testing.faults import Fault, Hang, Reset, Script, Write, http
 
 TOKEN = "planted-token/with+odd=characters-4711-and-long"
 EMAIL = "ada.lovelace@example.org"
@@ -72,6 +74,44 @@ def test_no_variable_of_a_traceback_shows_the_token(ask: Callable[..., Any], eng
                         assert TOKEN not in repr(value) + pretty_repr(value), (frame.f_code.co_qualname, name)
         link = link.__cause__ or link.__context__
     assert looked > 3
+
+
+def test_a_cancelled_call_s_traceback_shows_no_token() -> None:
+    """Nor does one that Ctrl-C ended: what was written to the connection is let go of."""
+
+    async def ask(**options: Any) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(0.1):
+                try:
+                    await AsyncVectorizeClient(**options).retrieve("q")
+                except asyncio.CancelledError as error:
+                    kept.append(error)
+                    raise
+
+    kept: list[BaseException] = []
+    with FaultServer(Fault((Hang(),))) as server:
+        where = {"base_url": server.url, "organization": "o", "pipeline_id": "p"}
+        asyncio.run(ask(**where, api_key=TOKEN, engine="httptools"))
+    frames = [frame for frame, _ in traceback.walk_tb(kept[0].__traceback__)][1:]  # the caller's own has the token
+    assert any("httptools" in frame.f_code.co_filename for frame in frames)
+    for frame in frames:
+        for name, value in frame.f_locals.items():
+            assert TOKEN not in repr(value) + pretty_repr(value), (frame.f_code.co_qualname, name)
+
+
+def test_a_token_in_use_is_known_however_many_came_since() -> None:
+    """The last ones are remembered, and the token of the call under way is always one of them."""
+
+    def echo(request: ReceivedRequest) -> bytes:
+        return http(400, json.dumps({"error": request.headers["authorization"]}).encode())
+
+    with FaultServer(Fault((Write(echo),))) as server:
+        client = VectorizeClient(base_url=server.url, organization="o", pipeline_id="p", api_key=TOKEN)
+        for number in range(70):
+            register_secret(f"another-token-{number:04}")
+        with client, pytest.raises(RageError) as raised:
+            client.retrieve("q")
+    assert TOKEN not in str(raised.value)
 
 
 def test_a_pickle_of_the_settings_has_no_secret() -> None:

@@ -111,6 +111,19 @@ def test_an_answer_too_large_for_the_caller_is_no_failure_of_the_service(run: Ru
     assert state(world) == "closed"
 
 
+def test_a_call_that_sent_nothing_says_nothing_of_the_service(run: Run) -> None:
+    """As when the function that gives the token takes all of the call's time."""
+
+    def slow_token(call: Call) -> Flow[Any]:
+        yield Sleep(60)
+        raise DeadlineExceededError("x")
+
+    world = run.world()
+    pipeline = Pipeline([Deadline(30), CircuitBreaker()])
+    run.all([world.call(pipeline, attempt=slow_token) for _ in range(10)], world)
+    assert state(world) == "closed"
+
+
 def test_an_open_circuit_says_when_to_come_back(run: Run) -> None:
     """`retry_after` counts down to the probe."""
     world = opened(run)

@@ -290,7 +290,7 @@ def test_a_retried_failure_is_let_go_at_once(run: Run) -> None:
         {"base": float("nan")},
         {"budget": 5},
         {"wait": 5},
-    ],  # fmt: skip
+    ],
 )
 def test_options_that_cannot_be_meant_are_refused(options: dict[str, Any]) -> None:
     """The message names the option."""
