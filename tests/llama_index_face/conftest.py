@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from blockbuster import BlockBuster, blockbuster_ctx
+from llama_index.core.utils import get_tokenizer
 
 from rage_retrievers._flow import WireRequest, WireResponse
 from rage_retrievers.engines import Engines
@@ -22,6 +23,9 @@ TEXTS = {
     "tomatoes.md": "---\nyear: 2024\ntags: [garden, red]\n---\n# Tomatoes\n\nTomatoes want sun and water every day.",
     "roses.md": "---\nyear: 2021\ntags: [garden]\n---\n# Roses\n\nRoses want sun, and pruning in late winter.",
 }
+
+
+get_tokenizer()  # reads a file when first asked for, which LlamaIndex's own query engine does in an event loop
 
 
 @pytest.fixture(scope="session")
