@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from os import PathLike, urandom
 from typing import Any, TypeAlias
 
-from ..errors import AuditError
+from ..errors import AuditError, ConfigurationError
 from ..models import Query, Retrieval
 from ..scope import current_scope
 from .correlation import correlation_id
@@ -28,6 +28,8 @@ from .redaction import DEFAULT_REDACTOR, Redactor
 
 AUDIT = "rage_retrievers.audit"
 EVENT = "audit.call"
+SHORTEST_KEY = 16
+"""Bytes; a shorter key can be guessed, and with it the questions."""
 
 Record: TypeAlias = dict[str, Any]
 Sink: TypeAlias = Callable[[Record], None]
@@ -44,8 +46,8 @@ class Audit:
     """Writes one record for each logical call that ended.
 
     `who` is asked in the thread or task of the call; its mapping becomes the record's `who`, the labels of the scope
-    unless you say otherwise. With `key` (bytes that only the auditors have) equal questions have equal hashes across
-    processes; without one, a random key makes them comparable within this process alone.
+    unless you say otherwise. With `key` (bytes that only the auditors have, 16 or more) equal questions have equal
+    hashes across processes; without one, a random key makes them comparable within this process alone.
 
     `required=True` fails closed: an answer whose record cannot be kept is not given, and the call raises `AuditError`.
     Otherwise the failure is logged as `audit.failed` and the call goes on. Where no handler would keep a record when
@@ -61,10 +63,24 @@ class Audit:
     clock: Callable[[], float] = time.time
 
     def __post_init__(self) -> None:
+        self._check()
         if self.sink is None:
             self.sink = to_logger()
             if not any(_handlers(logging.getLogger(AUDIT))):
                 _warn(required=self.required)
+
+    def _check(self) -> None:
+        """Only types are told: what is given in the wrong place may be the key."""
+        if not (self.sink is None or callable(self.sink)):
+            raise ConfigurationError(
+                f"Audit's sink cannot be of type {type(self.sink).__name__}; give a function that takes one record, "
+                "such as to_file('audit.jsonl'), or nothing for the logger."
+            )
+        if not isinstance(self.key, bytes) or len(self.key) < SHORTEST_KEY:
+            wrong = "be so short" if isinstance(self.key, bytes) else f"be of type {type(self.key).__name__}"
+            raise ConfigurationError(
+                f"Audit's key cannot {wrong}; give at least {SHORTEST_KEY} bytes, or nothing for a random key."
+            )
 
     def on_event(self, event: Event, /) -> None:
         """Record a call that ended. Raises AuditError when that fails and the record is required."""

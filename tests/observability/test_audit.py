@@ -14,7 +14,7 @@ import pytest
 
 from rage_retrievers import VectorizeSettings, scope
 from rage_retrievers._listeners import listeners_of
-from rage_retrievers.errors import AuditError
+from rage_retrievers.errors import AuditError, ConfigurationError
 from rage_retrievers.models import Query
 from rage_retrievers.observability import Audit, configure_logging, correlation
 from rage_retrievers.observability.audit import AUDIT, filter_fields, to_file
@@ -199,3 +199,24 @@ def test_a_file_gets_one_line_a_record(tmp_path: Path) -> None:
     assert [json.loads(line)["event"] for line in path.read_text().splitlines()] == ["audit.call"] * 2
     with pytest.raises(AuditError):
         Story((Audit(sink=to_file(tmp_path / "none" / "audit.jsonl"), required=True),)).answered()
+
+
+@pytest.mark.parametrize(
+    ("options", "remedy"),
+    [
+        ({"sink": "/tmp/trail.jsonl"}, "type str; give a function"),
+        ({"sink": 5}, "type int; give a function"),
+        ({"sink": io.StringIO()}, "type StringIO; give a function"),
+        ({"key": "planted-" * 5}, "type str; give at least 16 bytes"),
+        ({"key": None}, "type NoneType; give at least"),
+        ({"key": b"planted-planted"}, "short; give at least 16 bytes"),
+        ({"sink": "planted-" * 5}, "type str; give"),
+    ],
+)
+def test_a_trail_that_could_keep_nothing_is_refused_when_it_is_made(options: dict[str, Any], remedy: str) -> None:
+    """A path for a sink, a text for a key: one line says what to give, and shows no key."""
+    with pytest.raises(ConfigurationError, match=remedy) as refused:
+        Audit(**{"sink": print, **options})
+    assert "\n" not in str(refused.value)
+    assert "planted" not in str(refused.value)
+    Audit(print, key=b"k" * 16)
