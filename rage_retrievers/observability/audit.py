@@ -50,8 +50,9 @@ class Audit:
     hashes across processes; without one, a random key makes them comparable within this process alone.
 
     `required=True` fails closed: an answer whose record cannot be kept is not given, and the call raises `AuditError`.
-    Otherwise the failure is logged as `audit.failed` and the call goes on. Where no handler would keep a record when
-    the trail is made, a `ConfigurationWarning` says so at once; handlers may be added later.
+    Otherwise the failure is logged as `audit.failed` and the call goes on; the first of a process is also told by a
+    `ConfigurationWarning`, which is seen without logging. Where no handler would keep a record when the trail is made,
+    such a warning says so at once; handlers may be added later.
     """
 
     sink: Sink | None = None
@@ -61,13 +62,15 @@ class Audit:
     required: bool = False
     redactor: Redactor = DEFAULT_REDACTOR
     clock: Callable[[], float] = time.time
+    _told: bool = field(default=False, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         self._check()
         if self.sink is None:
             self.sink = to_logger()
             if not any(_handlers(logging.getLogger(AUDIT))):
-                _warn(required=self.required)
+                _warn_of_no_handler(required=self.required)
+                self._told = True
 
     def _check(self) -> None:
         """Only types are told: what is given in the wrong place may be the key."""
@@ -103,6 +106,9 @@ class Audit:
                 )
                 withheld.attempts = event.attempts
                 raise withheld from error
+            if not self._told:
+                self._told = True
+                _warn_of_loss(failure)
 
     def record(self, event: CallCompleted) -> Record:
         """What is kept of this call."""
@@ -131,16 +137,30 @@ class Audit:
         return "hmac-sha256:" + hmac.digest(self.key, query.question.encode("utf-8", "replace"), "sha256").hex()
 
 
-def _warn(*, required: bool) -> None:
+def _warn_of_no_handler(*, required: bool) -> None:
+    consequence = "every call will raise AuditError" if required else "audit records are lost"
+    _warn(
+        f"No handler takes the records of the logger {AUDIT}, so {consequence}; set RAGE_AUDIT_FILE, give Audit a "
+        "sink, or add a handler to that logger."
+    )
+
+
+_first_loss = threading.Lock()
+"""Taken by the first loss of the process and never given back, as every client has a trail of its own."""
+
+
+def _warn_of_loss(failure: str) -> None:
+    if _first_loss.acquire(blocking=False):
+        _warn(
+            f"The audit record of a call could not be kept ({failure}), and the call went on; check where audit "
+            "records go (RAGE_AUDIT_FILE). Further losses are only logged, as audit.failed."
+        )
+
+
+def _warn(message: str) -> None:
     from ..settings import ConfigurationWarning
 
-    consequence = "every call will raise AuditError" if required else "audit records are lost"
-    warnings.warn(
-        f"No handler takes the records of the logger {AUDIT}, so {consequence}; set RAGE_AUDIT_FILE, give Audit a "
-        "sink, or add a handler to that logger.",
-        ConfigurationWarning,
-        stacklevel=4,
-    )
+    warnings.warn(message, ConfigurationWarning, stacklevel=5)
 
 
 def _ids(retrieval: Retrieval) -> Iterator[str]:

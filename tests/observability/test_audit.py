@@ -6,6 +6,7 @@ import asyncio
 import io
 import json
 import logging
+import threading
 import warnings
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,17 @@ from rage_retrievers._listeners import listeners_of
 from rage_retrievers.errors import AuditError, ConfigurationError
 from rage_retrievers.models import Query
 from rage_retrievers.observability import Audit, configure_logging, correlation
+from rage_retrievers.observability import audit as module
 from rage_retrievers.observability.audit import AUDIT, filter_fields, to_file
 from rage_retrievers.settings import ConfigurationWarning
 
 from .conftest import ANSWER, Story
+
+
+@pytest.fixture(autouse=True)
+def _nothing_lost_so_far(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_first_loss", threading.Lock())
+
 
 FILTERED = Query(
     question="Who is ada@example.org?",
@@ -126,7 +134,8 @@ def test_failing_open_logs_that_a_record_is_missing(caplog: pytest.LogCaptureFix
     """By default the call goes on; the log says which call has no record."""
     logging.getLogger(AUDIT).propagate = False
     audit_to(FullDisk())
-    Story((Audit(),)).answered()
+    with pytest.warns(ConfigurationWarning):
+        Story((Audit(),)).answered()
     assert caplog.messages == ["audit.failed call_id=call-1 error_type=OSError"]
 
 
@@ -177,7 +186,8 @@ def test_watching_a_handler_changes_nothing_for_other_records(capsys: pytest.Cap
     """A handler shared with other loggers reports their failures as it did before."""
     logging.getLogger(AUDIT).propagate = False
     handler = audit_to(FullDisk())
-    Story((Audit(),)).answered()
+    with pytest.warns(ConfigurationWarning):
+        Story((Audit(),)).answered()
     handler.handle(logging.makeLogRecord({"msg": "another record"}))
     assert "another record" in capsys.readouterr().err
 
@@ -220,3 +230,30 @@ def test_a_trail_that_could_keep_nothing_is_refused_when_it_is_made(options: dic
     assert "\n" not in str(refused.value)
     assert "planted" not in str(refused.value)
     Audit(print, key=b"k" * 16)
+
+
+def test_the_first_record_lost_in_a_process_is_told_without_logging(tmp_path: Path) -> None:
+    """A file that cannot be written: one warning in all, whatever the number of calls and of clients."""
+    unwritable = to_file(tmp_path / "none" / "audit.jsonl")
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        for _ in range(2):
+            trail = Audit(unwritable)
+            Story((trail,)).answered()
+            Story((trail,)).answered()
+    assert [(warning.category, str(warning.message).partition(",")[0]) for warning in seen] == [
+        (ConfigurationWarning, "The audit record of a call could not be kept (FileNotFoundError)")
+    ]
+    assert "RAGE_AUDIT_FILE" in str(seen[0].message)
+
+
+@pytest.mark.filterwarnings("error")
+def test_no_loss_is_told_twice() -> None:
+    """A required trail raises instead; one without a handler was told of when it was made."""
+    logging.getLogger(AUDIT).propagate = False
+    with pytest.raises(AuditError):
+        Story((Audit(sink=lambda _: 1 / 0, required=True),)).answered()  # type: ignore[arg-type]
+    with pytest.warns(ConfigurationWarning, match="No handler") as seen:
+        Story((Audit(),)).answered()
+    assert len(seen) == 1
+    assert module._first_loss.acquire(blocking=False)
