@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import hmac
 import logging
+import os
 import sys
 import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from os import PathLike, urandom
 from typing import Any, TypeAlias
 
 from ..errors import AuditError, ConfigurationError
@@ -58,7 +58,7 @@ class Audit:
     sink: Sink | None = None
     """Where records go; None is the logger `rage_retrievers.audit`."""
     who: Callable[[], Mapping[str, object]] = scope_labels
-    key: bytes = field(default_factory=lambda: urandom(32), repr=False)
+    key: bytes = field(default_factory=lambda: os.urandom(32), repr=False)
     required: bool = False
     redactor: Redactor = DEFAULT_REDACTOR
     clock: Callable[[], float] = time.time
@@ -240,14 +240,22 @@ def _watch(handler: logging.Handler) -> None:
     handler.handleError = note  # type: ignore[method-assign]  # this handler only
 
 
-def to_file(path: str | PathLike[str]) -> Sink:
-    """A sink that appends one JSON object a line to a file, each flushed before the answer is given."""
+def _for_its_owner(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+def to_file(path: str | os.PathLike[str]) -> Sink:
+    """A sink that appends one JSON object a line to a file, each flushed before the answer is given.
+
+    A file that is not there yet is made for its owner alone (mode 0600, where there are modes); one that is there keeps
+    its mode.
+    """
     lock = threading.Lock()
     formatter = JSONFormatter()
 
     def write(record: Record) -> None:
         line = formatter.format(record_of(AUDIT, logging.INFO, EVENT, record)) + "\n"
-        with lock, open(path, "a", encoding="utf-8", errors="replace") as file:
+        with lock, open(path, "a", encoding="utf-8", errors="replace", opener=_for_its_owner) as file:
             file.write(line)
 
     return write

@@ -6,6 +6,7 @@ import asyncio
 import io
 import json
 import logging
+import os
 import threading
 import warnings
 from pathlib import Path
@@ -209,6 +210,21 @@ def test_a_file_gets_one_line_a_record(tmp_path: Path) -> None:
     assert [json.loads(line)["event"] for line in path.read_text().splitlines()] == ["audit.call"] * 2
     with pytest.raises(AuditError):
         Story((Audit(sink=to_file(tmp_path / "none" / "audit.jsonl"), required=True),)).answered()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes are POSIX")
+def test_a_new_file_is_its_owners_alone(tmp_path: Path) -> None:
+    """Who asked what is nobody else's business; but a file that is there keeps the mode it was given."""
+    new, shared = tmp_path / "new.jsonl", tmp_path / "shared.jsonl"
+    shared.touch()
+    shared.chmod(0o640)
+    before = os.umask(0)
+    try:
+        for path in (new, shared):
+            Story((Audit(to_file(path), required=True),)).answered()
+    finally:
+        os.umask(before)
+    assert [path.stat().st_mode & 0o777 for path in (new, shared)] == [0o600, 0o640]
 
 
 @pytest.mark.parametrize(
