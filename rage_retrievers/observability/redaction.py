@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
-from ..errors import RageError
+from ..errors import ConfigurationError, RageError
 from .secrets import REDACTED, Secrets, secrets_in_use
 
 E = TypeVar("E", bound=BaseException)
@@ -221,6 +221,24 @@ def is_secret_field(name: object) -> bool:
     return isinstance(name, str) and _SECRET_FIELD.search(name) is not None
 
 
+def _patterns(given: Any) -> tuple[re.Pattern[str], ...]:
+    if isinstance(given, str | bytes) or not isinstance(given, Iterable):
+        raise ConfigurationError(
+            f"Redactor's patterns cannot be of type {type(given).__name__}; give a tuple, also of one, such as "
+            r"(r'case-\d+',)."
+        )
+    return tuple(_compiled(place, pattern) for place, pattern in enumerate(given))
+
+
+def _compiled(place: int, pattern: str | re.Pattern[str]) -> re.Pattern[str]:
+    try:
+        compiled = re.compile(pattern)
+        compiled.search("")  # which one for bytes refuses
+    except (re.error, OverflowError, TypeError) as error:
+        raise ConfigurationError(f"Redactor's patterns[{place}] cannot be used: {error}.") from None
+    return compiled
+
+
 @dataclass(frozen=True, slots=True)
 class Redactor:
     """Hides credentials everywhere and personal data in texts.
@@ -232,6 +250,10 @@ class Redactor:
     patterns: tuple[str | re.Pattern[str], ...] = ()
     detectors: tuple[Detector, ...] = ()
     secrets: Secrets = secrets_in_use
+
+    def __post_init__(self) -> None:
+        if self.patterns != ():
+            object.__setattr__(self, "patterns", _patterns(self.patterns))
 
     def text(self, text: str) -> str:
         """The text of a message, a field or an id, without credentials and without personal data."""

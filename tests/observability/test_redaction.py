@@ -6,6 +6,7 @@ import base64
 import contextlib
 import html
 import json
+import re
 import time
 from urllib.parse import quote, quote_plus
 
@@ -13,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rage_retrievers.errors import ServerError
+from rage_retrievers.errors import ConfigurationError, ServerError
 from rage_retrievers.observability.redaction import Redactor, is_secret_field
 from rage_retrievers.observability.secrets import REDACTED, Secrets
 
@@ -255,6 +256,30 @@ def test_errors_are_redacted_in_place_with_their_causes() -> None:
     assert shown is error
     assert (shown.status, shown.error, shown.details) == (500, f"bad {REDACTED}", "[email]")
     assert "eyJ" not in str(error) + error.message + str(error.__cause__) + repr(error)
+
+
+@pytest.mark.parametrize(
+    ("patterns", "wrong"),
+    [
+        ("abc", "cannot be of type str; give a tuple"),
+        (re.compile("abc"), "cannot be of type Pattern; give a tuple"),
+        (None, "cannot be of type NoneType; give a tuple"),
+        (("abc", "("), r"patterns\[1\] cannot be used: missing \), unterminated subpattern at position 0\.$"),
+        ((b"abc",), r"patterns\[0\] cannot be used: cannot use a bytes pattern"),
+        ((5,), r"patterns\[0\] cannot be used: first argument must be string"),
+    ],
+)
+def test_patterns_that_cannot_be_used_are_refused_when_they_are_given(patterns: object, wrong: str) -> None:
+    """A text is no tuple of its letters; a pattern that is none is told by its place, and not by the first record."""
+    with pytest.raises(ConfigurationError, match=wrong) as refused:
+        Redactor(patterns=patterns)  # type: ignore[arg-type]
+    assert "\n" not in str(refused.value)
+
+
+def test_patterns_may_come_from_anything_that_gives_them() -> None:
+    """A list or a generator is read once, so every text is redacted alike."""
+    redactor = Redactor(patterns=(word for word in ("abc", re.compile("DEF"))))  # type: ignore[arg-type]
+    assert [redactor.text("abc DEF") for _ in range(2)] == ["[redacted] [redacted]"] * 2
 
 
 UNITS = [
