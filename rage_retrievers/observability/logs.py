@@ -16,6 +16,7 @@ from functools import lru_cache
 from threading import BoundedSemaphore
 from typing import Any, TextIO
 
+from ..errors import ConfigurationError
 from ..models import Target
 from .correlation import correlation_id
 from .events import (
@@ -145,7 +146,13 @@ class EventLog:
     _room: BoundedSemaphore = field(default_factory=lambda: BoundedSemaphore(1_000), init=False, repr=False)
 
     def __post_init__(self) -> None:
-        self._least = logging.getLevelNamesMapping()[self.level] if isinstance(self.level, str) else self.level
+        least = logging.getLevelNamesMapping().get(self.level) if isinstance(self.level, str) else self.level
+        if not isinstance(least, int):
+            raise ConfigurationError(
+                f"EventLog's level={self.level!r} cannot be used; give DEBUG, INFO, WARNING, ERROR or CRITICAL, or a "
+                "whole number."
+            )
+        self._least = least
 
     def on_event(self, event: Event, /) -> None:
         """Log the event, if its level is on."""

@@ -116,6 +116,11 @@ class Tracing:
     _known: dict[tuple[Any, ...], tuple[str, dict[str, Any]]] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
+        if not (self.provider is None or hasattr(self.provider, "get_tracer")):
+            raise ConfigurationError(
+                f"Tracing's provider cannot be of type {type(self.provider).__name__}; give an OpenTelemetry "
+                "TracerProvider, or nothing for the application's own."
+            )
         self._tracer = get_tracer("rage_retrievers", tracer_provider=self.provider)
 
     def on_event(self, event: Event, /) -> None:

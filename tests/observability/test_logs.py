@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from pythonjsonlogger.json import JsonFormatter
 
+from rage_retrievers.errors import ConfigurationError
 from rage_retrievers.models import Document, Retrieval, Target
 from rage_retrievers.observability import EventLog, configure_logging, correlation, register_secret
 from rage_retrievers.observability.log_records import RedactingFilter
@@ -208,6 +209,15 @@ def test_a_log_has_a_least_level_of_its_own(caplog: pytest.LogCaptureFixture) ->
     story.answered()
     story.failed()
     assert [(record.event, record.levelname) for record in caplog.records] == [("retrieve.failed", "ERROR")]  # type: ignore[attr-defined]  # a field of ours
+
+
+@pytest.mark.parametrize("level", ["x", "", None, 2.5])
+def test_a_level_that_is_none_is_refused_when_the_log_is_made(level: Any) -> None:
+    """Not a KeyError, and not a log that stays empty."""
+    with pytest.raises(ConfigurationError, match="cannot be used; give DEBUG, INFO, WARNING") as refused:
+        EventLog(level=level)
+    assert f"level={level!r}" in str(refused.value)
+    assert "\n" not in str(refused.value)
 
 
 def test_the_filter_redacts_what_others_log() -> None:

@@ -16,7 +16,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace import SpanKind, StatusCode
 
-from rage_retrievers.errors import UnauthorizedError
+from rage_retrievers.errors import ConfigurationError, UnauthorizedError
 from rage_retrievers.observability import AttemptStarted, Event, Tracing, correlation
 from rage_retrievers.observability import tracing as module
 from rage_retrievers.observability.events import sending
@@ -274,3 +274,12 @@ def test_an_unknown_event_is_kept_by_its_name(traced: Traced) -> None:
     story.tell(Mine("call-1", TARGET))
     story.end()
     assert [event.name for event in traced.spans()[0].events] == ["mine"]
+
+
+@pytest.mark.parametrize("provider", [5, "http://collector:4318", trace.get_tracer("mine")])
+def test_what_makes_no_tracers_is_refused_when_tracing_is_made(provider: Any) -> None:
+    """An exporter's address or a tracer in the place of the provider: one line says what to give."""
+    with pytest.raises(ConfigurationError, match="give an OpenTelemetry TracerProvider, or nothing") as refused:
+        Tracing(provider)
+    assert type(provider).__name__ in str(refused.value)
+    assert "\n" not in str(refused.value)
