@@ -208,9 +208,9 @@ def to_logger(name: str = AUDIT) -> Sink:
         kept = False
         for handler in _handlers(logger):
             _watch(handler)
-            kept = True
+            kept = kept or handler.level <= logging.INFO
         if not kept:
-            raise LookupError(f"the logger {name} has no handler that keeps records")
+            raise LookupError(f"the logger {name} has no handler that keeps records of level INFO")
         logger.callHandlers(entry)
         if entry.failure is not None:
             raise entry.failure

@@ -8,9 +8,10 @@ and passage text is logged only with `show_texts=True`, redacted, in records of 
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import lru_cache
 from threading import BoundedSemaphore
@@ -126,12 +127,16 @@ FIELDS: Mapping[type[Event], tuple[int, Callable[[Any, Redactor], Fields]]] = {
 """What is logged of each event, and at which level. A call that failed is an ERROR, a cancelled one INFO."""
 
 
+def _room() -> BoundedSemaphore:
+    return BoundedSemaphore(1_000)
+
+
 @dataclass(slots=True)
 class EventLog:
     """Logs every event of at least `level`. `show_texts=True` also logs questions and passages, redacted.
 
     With detectors in the redactor the texts are logged from a thread of their own; when it falls behind by more than
-    1,000 calls, texts are left out and `texts.dropped` says so.
+    1,000 calls, or a detector raises, texts are left out and `texts.dropped` says so.
     """
 
     redactor: Redactor = DEFAULT_REDACTOR
@@ -143,10 +148,11 @@ class EventLog:
     _least: int = field(default=0, init=False, repr=False)
     _pipelines: dict[Target, tuple[int, str]] = field(default_factory=dict, init=False, repr=False)
     _worker: ThreadPoolExecutor | None = field(default=None, init=False, repr=False)
-    _room: BoundedSemaphore = field(default_factory=lambda: BoundedSemaphore(1_000), init=False, repr=False)
+    _room: BoundedSemaphore = field(default_factory=_room, init=False, repr=False)
+    _process: int = field(default_factory=os.getpid, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        least = logging.getLevelNamesMapping().get(self.level) if isinstance(self.level, str) else self.level
+        least = logging.getLevelNamesMapping().get(self.level.upper()) if isinstance(self.level, str) else self.level
         if not isinstance(least, int):
             raise ConfigurationError(
                 f"EventLog's level={self.level!r} cannot be used; give DEBUG, INFO, WARNING, ERROR or CRITICAL, or a "
@@ -199,12 +205,22 @@ class EventLog:
         if not self.redactor.detectors:
             self._write_texts(event, fields)
             return
-        if not self._room.acquire(blocking=False):
+        if self._process != os.getpid():  # the parent's worker does not live in the child of a fork
+            self._worker, self._room, self._process = None, _room(), os.getpid()
+        room = self._room
+        if not room.acquire(blocking=False):
             self._emit(logging.WARNING, "texts.dropped", fields)
             return
         if self._worker is None:
             self._worker = ThreadPoolExecutor(1, thread_name_prefix="rage-texts")
-        self._worker.submit(self._write_texts, event, fields).add_done_callback(lambda _: self._room.release())
+
+        def done(written: Future[None]) -> None:
+            room.release()
+            if (error := written.exception()) is not None:  # a detector's
+                self._emit(logging.WARNING, "texts.dropped", {**identity, "error_type": type(error).__name__})
+
+        identity = dict(fields)
+        self._worker.submit(self._write_texts, event, fields).add_done_callback(done)
 
     def _write_texts(self, event: CallCompleted, fields: Fields) -> None:
         if event.query is not None:

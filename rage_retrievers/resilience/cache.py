@@ -57,7 +57,8 @@ class Answers:
     def __init__(self, options: Cache, clock: Clock) -> None:
         from cachetools import TTLCache
 
-        self._lock = threading.Lock()
+        # Entered again where the garbage collector, amid `look`, ends the flow of a call that was thrown away.
+        self._lock = threading.RLock()
         self._fresh_for = options.ttl
         self._clock = clock
         self._kept: TTLCache[bytes, Kept] = TTLCache(

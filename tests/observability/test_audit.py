@@ -140,6 +140,14 @@ def test_failing_open_logs_that_a_record_is_missing(caplog: pytest.LogCaptureFix
     assert caplog.messages == ["audit.failed call_id=call-1 error_type=OSError"]
 
 
+def test_a_handler_that_leaves_the_record_out_keeps_none() -> None:
+    """Records are of level INFO: with a handler for errors alone none would be kept, and each is required."""
+    logging.getLogger(AUDIT).propagate = False
+    audit_to(io.StringIO()).setLevel(logging.ERROR)
+    with pytest.raises(AuditError, match="withheld"):
+        Story((Audit(required=True),)).answered()
+
+
 @pytest.mark.parametrize("stream", [FullDisk(), None], ids=["the write fails", "nobody listens"])
 def test_failing_closed_withholds_the_answer(stream: io.StringIO | None) -> None:
     """`required=True`: a record that cannot be kept fails the call with an AuditError."""

@@ -6,6 +6,7 @@ import asyncio
 import io
 import json
 import logging
+import os
 import threading
 from typing import Any
 
@@ -160,6 +161,42 @@ def test_texts_are_dropped_rather_than_piled_up() -> None:
     log.close()
     log.logger.setLevel(logging.NOTSET)
     assert [record["event"] for record in lines(stream)].count("texts.dropped") == 3
+
+
+def test_texts_that_a_detector_breaks_on_are_told_to_be_missing() -> None:
+    """Its error costs the texts of one call, and the log says whose and why."""
+
+    def broken(text: str) -> list[tuple[int, int, str]]:
+        raise ZeroDivisionError(text)
+
+    log, stream = logged("WARNING", show_texts=True, redactor=Redactor(detectors=(broken,)))
+    log.logger.setLevel("INFO")
+    Story((log,)).answered()
+    log.close()
+    log.logger.setLevel(logging.NOTSET)
+    (dropped,) = [record for record in lines(stream) if record["event"] == "texts.dropped"]
+    assert (dropped["call_id"], dropped["error_type"]) == ("call-1", "ZeroDivisionError")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_child_logs_its_texts() -> None:
+    """The parent's worker is not in the child, which makes one of its own."""
+    log, stream = logged(show_texts=True, redactor=Redactor(detectors=(lambda text: [],)))
+    Story((log,)).answered()
+    while "retrieve.texts" not in stream.getvalue():
+        threading.Event().wait(0.001)
+    read, write = os.pipe()
+    if os.fork() == 0:
+        Story((log,)).answered()
+        log.close()
+        os.write(write, stream.getvalue().encode())
+        os._exit(0)
+    os.close(write)
+    with open(read, encoding="utf-8") as told:
+        texts = [line for line in told if "retrieve.texts" in line]
+    os.wait()
+    log.close()
+    assert len(texts) == 2
 
 
 def test_a_token_in_the_place_of_an_id_is_hidden() -> None:
