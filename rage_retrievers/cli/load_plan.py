@@ -74,6 +74,8 @@ class Measured:
     latencies: list[float] = field(default_factory=list)
     """Of the answers; with a rate, from the moment the request was due, so that a queue counts."""
     errors: Counter[str] = field(default_factory=Counter)
+    last_failure: str | None = None
+    """How the service failed last, in whatever attempt: what opened a circuit."""
     sent: int = 0
     """Requests on the wire: retries are counted, and those of failed calls too."""
     empty: int = 0

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
-from ..errors import RageError, RetryBudgetExhaustedError, StatusError
+from ..errors import CircuitOpenError, RageError, RetryBudgetExhaustedError, StatusError
+from ..observability.events import AttemptFailed, Event
 from .load_plan import LoadPlan, Measured
 
 if TYPE_CHECKING:
@@ -16,6 +18,23 @@ if TYPE_CHECKING:
 Ask: TypeAlias = "Callable[[str], Awaitable[Retrieval]]"
 Clock = Callable[[], float]
 Sleep = Callable[[float], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class FailureWatch:
+    """A listener that notes how the service failed last, be it before the test or in an attempt that is repeated.
+
+    The calls that an open circuit refuses do not know it.
+    """
+
+    measured: Measured
+
+    def on_event(self, event: Event, /) -> None:
+        """Note a failure that counts against the service."""
+        from ..resilience import is_service_failure
+
+        if isinstance(event, AttemptFailed) and is_service_failure(event.error):
+            self.measured.last_failure = _kind(event.error)
 
 
 async def run(
@@ -60,13 +79,18 @@ async def _answer(ask: Ask, question: str, measured: Measured) -> Retrieval | No
         return await ask(question)
     except RageError as error:
         measured.sent += error.attempts
-        measured.errors[_kind(error)] += 1
+        measured.errors[_kind(error, measured.last_failure)] += 1
         return None
 
 
-def _kind(error: RageError) -> str:
-    """The error's type, with the status where there is one; of a spent retry budget, what the retry was wanted for."""
+def _kind(error: Exception, last_failure: str | None = None) -> str:
+    """The error's type, with the status where there is one.
+
+    Of a spent retry budget, what the retry was wanted for; of an open circuit, how the service failed before.
+    """
     if isinstance(error, RetryBudgetExhaustedError) and isinstance(error.__cause__, RageError):
         return f"{type(error).__name__} after {_kind(error.__cause__)}"
     name = type(error).__name__
+    if isinstance(error, CircuitOpenError) and last_failure is not None:
+        return f"{name} after {last_failure}"
     return f"{name} {error.status}" if isinstance(error, StatusError) else name

@@ -21,7 +21,7 @@ from .failure import CommandFailedError
 from .load_picture import check_drawing, png_report
 from .load_plan import LoadPlan, Measured
 from .load_report import html_report
-from .load_run import run
+from .load_run import FailureWatch, run
 
 if TYPE_CHECKING:
     from .._calls import Calls
@@ -152,7 +152,7 @@ def _measure(plan: LoadPlan, where: ClientOptions, knobs: dict[str, Any], measur
         MofNCompleteColumn(),
         TimeElapsedColumn(),
     )
-    calls = _calls(where, raw=raw)
+    calls = _calls(where, raw=raw, watch=FailureWatch(measured))
     base_url, _, pipeline = calls.connection.address.target
     embedded = calls.connection.engines.name == "embedded"
 
@@ -179,12 +179,12 @@ def _measure(plan: LoadPlan, where: ClientOptions, knobs: dict[str, Any], measur
     return DEFAULT_REDACTOR.identifier(f"{'embedded pipeline' if embedded else base_url}, pipeline {pipeline}")
 
 
-def _calls(where: ClientOptions, *, raw: bool) -> Calls:
+def _calls(where: ClientOptions, *, raw: bool, watch: FailureWatch) -> Calls:
     from .._calls import Calls
 
-    calls = Calls.make(where)
     if not raw:
-        return calls
+        return Calls.make({**where, "listeners": (watch,)})
+    calls = Calls.make(where)
     bare = calls.resilience.without("retry", "circuit breaker", "bulkhead", "cache", "hedge")
     return calls.with_options({"resilience": bare})
 

@@ -141,6 +141,22 @@ def test_what_no_repetition_cures_ends_the_test_at_once(run: Run, where: LocalSe
     assert ended.err.count("\n") == 1
 
 
+@pytest.mark.parametrize("failures", ["1", "5"])
+def test_a_circuit_that_opens_is_told_with_the_failure_that_opened_it(
+    run: Run, monkeypatch: pytest.MonkeyPatch, failures: str
+) -> None:
+    """Whether the first question, which is not measured, or the test has opened it: the 503 is in every line."""
+    monkeypatch.setenv("RAGE_CIRCUIT_FAILURES", failures)
+    monkeypatch.setenv("RAGE_RETRY_DELAY_MS", "1")
+    with FaultServer(status(503)) as server:
+        where = ("--base-url", server.url, "--api-key", "any", "--organization", "o", "--pipeline", "p")
+        ended = run("load-test", "bees?", "-n", "20", *where, "--json")
+    assert ended.code == 1
+    errors = ended.json()["errors"]
+    assert all(name.endswith("ServerError 503") for name in errors)
+    assert errors["CircuitOpenError after ServerError 503"] >= 12
+
+
 def test_failed_calls_are_counted_by_type_and_are_exit_code_1(run: Run) -> None:
     """A service that is down gives errors by type, a hint, and exit code 1."""
     ended = run("load-test", "q", "-n", "6", "--base-url", "http://127.0.0.1:9/v1", "--organization", "o",
