@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -56,10 +58,10 @@ def configuration(profile: str | None, now: float) -> Configuration:
         connect(settings)
     except ConfigurationError as error:
         problems.append(error.message)
-    found = _token(settings, now)
-    if found is not None:
-        problem, message = found
-        (problems if problem else notes).append(message)
+    for found in (_token(settings, now), _audit_file(settings)):
+        if found is not None:
+            problem, message = found
+            (problems if problem else notes).append(message)
     for name, near in [*mistyped_variables(os.environ), *mistyped_variables(in_file)]:
         notes.append(f"{name} is not a setting; did you mean {near}?")
     shown = tuple(_settings(settings, in_file, profile))
@@ -82,6 +84,33 @@ def _on_this_machine(settings: VectorizeSettings) -> bool:
     base_url = settings.base_url or ""
     host = urlsplit(base_url).hostname or ""
     return base_url.startswith(LOCAL) or host in ("localhost", "127.0.0.1", "::1") or host.endswith(".localhost")
+
+
+def _audit_file(settings: VectorizeSettings) -> tuple[bool, str] | None:
+    """(whether it is a problem, what to say) of an audit file that cannot be written; None where there is none such."""
+    if not settings.enable_audit_log or settings.audit_file is None:
+        return None
+    reason = _unwritable(settings.audit_file)
+    if reason is None:
+        return None
+    consequence = "every call will raise AuditError" if settings.audit_required else "audit records are lost"
+    file = DEFAULT_REDACTOR.identifier(settings.audit_file)
+    return settings.audit_required, f"audit_file {file!r} cannot be written ({reason}), so {consequence}."
+
+
+def _unwritable(file: str) -> str | None:
+    """Why nothing could be appended to the file; None where it could. It is neither made nor changed."""
+    try:
+        # Without O_CREAT; and a pipe that nobody reads is told at once.
+        os.close(os.open(file, os.O_WRONLY | os.O_APPEND | getattr(os, "O_NONBLOCK", 0)))
+    except FileNotFoundError as error:
+        folder = Path(file).resolve().parent
+        if not folder.is_dir():
+            return error.strerror
+        return None if os.access(folder, os.W_OK | os.X_OK) else os.strerror(errno.EACCES)
+    except OSError as error:
+        return error.strerror
+    return None
 
 
 def _settings(settings: VectorizeSettings, written: Mapping[str, str], profile: str | None) -> list[Setting]:

@@ -96,6 +96,35 @@ def test_what_is_missing_is_a_problem(run: Run) -> None:
     assert ended.json()["settings"]
 
 
+@pytest.mark.parametrize(("name", "reason"), [("nope/x", "No such file or directory"), (".", "Is a directory")])
+def test_an_audit_file_that_cannot_be_written_is_told(
+    run: Run, account: str, monkeypatch: pytest.MonkeyPatch, name: str, reason: str
+) -> None:
+    """It is a problem where every call would fail for it, and a note where only the records are lost."""
+    _set(monkeypatch, RAGE_ENABLE_AUDIT_LOG="true", RAGE_AUDIT_FILE=name, RAGE_AUDIT_REQUIRED="true")
+    ended = run("validate-config", "--json")
+    assert ended.code == 2
+    (problem,) = ended.json()["problems"]
+    assert problem == f"audit_file {name!r} cannot be written ({reason}), so every call will raise AuditError."
+    _set(monkeypatch, RAGE_AUDIT_REQUIRED="false")
+    ended = run("validate-config", "--json")
+    assert (ended.code, ended.json()["problems"]) == (0, [])
+    assert any("audit records are lost" in note for note in ended.json()["notes"])
+
+
+@pytest.mark.parametrize("former", [None, b"a record\n"])
+def test_an_audit_file_is_left_as_it_is(
+    run: Run, account: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, former: bytes | None
+) -> None:
+    """A trail that can be written is no problem; none is begun by the check, and a former one stays."""
+    trail = tmp_path / "audit.jsonl"
+    if former is not None:
+        trail.write_bytes(former)
+    _set(monkeypatch, RAGE_ENABLE_AUDIT_LOG="true", RAGE_AUDIT_FILE=str(trail), RAGE_AUDIT_REQUIRED="true")
+    assert run("validate-config").code == 0
+    assert (trail.read_bytes() if trail.exists() else None) == former
+
+
 def test_mistyped_variables_are_notes_wherever_they_stand(
     run: Run, account: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
