@@ -142,9 +142,14 @@ app.command(
 )(health)
 app.command(epilog=_help("rage metrics --url http://127.0.0.1:8000"))(metrics)
 app.command("circuit-status", epilog=_help("rage circuit-status --url http://127.0.0.1:8000"))(circuit_status)
-app.command("error-analysis", epilog=_help("rage error-analysis app.log", "rage error-analysis --json logs/*.log.gz"))(
-    error_analysis
-)
+app.command(
+    "error-analysis",
+    epilog=_help(
+        "rage error-analysis app.log",
+        "rage error-analysis --json logs/*.log.gz",
+        "rage error-analysis - < app.log",
+    ),
+)(error_analysis)
 app.command(
     epilog=_help('rage research "How did revenue grow?"', 'rage research "Who may sign?" --timeout 600 > report.md')
 )(research)

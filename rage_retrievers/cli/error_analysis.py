@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
+from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,24 +15,49 @@ from rich.padding import Padding
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from ..errors import ConfigurationError
 from . import options, screen
 
 if TYPE_CHECKING:
     from ..observability.log_analysis import Finding, PipelineSummary, Report
 
 
+_STANDARD_INPUT = "-"
+
+
 def error_analysis(
-    logs: Annotated[list[Path], typer.Argument(metavar="LOG...", help="JSON logs of this package, plain or .gz.")],
+    logs: Annotated[
+        list[Path],
+        typer.Argument(metavar="LOG...", help="JSON logs of this package, plain or .gz; - is standard input."),
+    ],
     most: Annotated[int, typer.Option("--most", min=1, metavar="N", help="How many findings to show.")] = 20,
     as_json: options.AsJson = False,
 ) -> None:
     """Read JSON logs of any size and say what failed, since when, how often, where, and what to do about it."""
-    report = _analyse(logs)
+    with ExitStack() as until_read:
+        report = _analyse([_kept(log, until_read) if _comes_once(log) else log for log in logs])
     if as_json:
         screen.write_json(report.as_dict())
         return
     console = screen.out()
     _show(console, report, most)
+
+
+def _comes_once(log: Path) -> bool:
+    """Whether it is a pipe or the like: it has no size, and no place to go on from."""
+    return str(log) == _STANDARD_INPUT or (log.exists() and not log.is_file() and not log.is_dir())
+
+
+def _kept(log: Path, until_read: ExitStack) -> Path:
+    """A copy of what comes once, which only this user can read and which is gone afterwards."""
+    try:
+        source = sys.stdin.buffer if str(log) == _STANDARD_INPUT else until_read.enter_context(log.open("rb"))
+        copy = Path(until_read.enter_context(TemporaryDirectory(prefix="rage-"))) / "log"
+        with copy.open("wb") as file:
+            shutil.copyfileobj(source, file)
+    except OSError as error:
+        raise ConfigurationError(f"{log} cannot be read: {error.strerror}; name log files, plain or .gz.") from None
+    return copy
 
 
 def _analyse(logs: list[Path]) -> Report:

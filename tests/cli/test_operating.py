@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import tempfile
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -121,6 +124,22 @@ def test_error_analysis_of_good_news_and_of_nothing(run: Run, tmp_path: Path) ->
     assert "no event of this package" in run("error-analysis", str(none)).out
     ended = run("error-analysis", str(tmp_path / "missing.log"))
     assert (ended.code, ended.err.count("\n")) == (2, 1)
+
+
+def test_error_analysis_reads_what_is_piped_into_it(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`-` is standard input and a named pipe is read to its end, beside files; no copy of either is left."""
+    log, pipe, copies = tmp_path / "app.log", tmp_path / "pipe", tmp_path / "copies"
+    copies.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(copies))
+    log.write_text(_completed(1))
+    os.mkfifo(pipe)
+    writer = Thread(target=pipe.write_text, args=(_failed(2),), daemon=True)  # should nobody read it
+    writer.start()
+    ended = run("error-analysis", str(log), "-", str(pipe), "--json", stdin=_failed(3) + _failed(4))
+    assert ended.code == 0, ended.err
+    assert ended.json()["findings"][0]["count"] == 3
+    assert ended.json()["lines"] == 4
+    assert list(copies.iterdir()) == []
 
 
 def test_most_limits_what_is_shown_and_says_so(run: Run, tmp_path: Path) -> None:
