@@ -44,19 +44,28 @@ class Rage(TyperGroup):
             _help_without_panels(self)
             extra["terminal_width"] = width - 2  # as wide as click itself makes it where there is room
         try:
-            with screen.warnings_as_remarks(), screen.records_on_stderr():
-                code = super().main(args=words, **{**extra, "standalone_mode": False})
-        except CommandFailedError:
-            code = FAILED
-        except BrokenPipeError:  # the reader has seen enough, as in `rage ask … | head`
+            with contextlib.redirect_stdout(screen.telling_of_loss(sys.stdout)):
+                code = self._code(words, extra)
+        except (BrokenPipeError, screen.OutputLostError) as error:
             with contextlib.suppress(OSError):
                 sys.stdout = open("/dev/null", "w", encoding="utf-8")  # noqa: SIM115  # the process is about to end
+            if not isinstance(error, BrokenPipeError):  # else the reader has seen enough, as in `rage ask … | head`
+                screen.remark(f"rage: {error}", style="red")
             code = FAILED
-        except Exception as error:
-            code = _fail(error, as_json="--json" in words)
         if code == STOPPED:  # what typer makes of a KeyboardInterrupt
             stopped()
         sys.exit(code if isinstance(code, int) else OK)
+
+    def _code(self, words: list[str], extra: dict[str, Any]) -> Any:
+        try:
+            with screen.warnings_as_remarks(), screen.records_on_stderr():
+                return super().main(args=words, **{**extra, "standalone_mode": False})
+        except CommandFailedError:
+            return FAILED
+        except (BrokenPipeError, screen.OutputLostError):
+            raise
+        except Exception as error:
+            return _fail(error, as_json="--json" in words)
 
 
 def _fail(error: Exception, *, as_json: bool) -> int:

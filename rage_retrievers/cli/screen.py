@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TextIO, cast
 
 import typer
 from rich.console import Console, ConsoleOptions, RenderResult
@@ -127,6 +127,34 @@ def skipped_files(skipped: Sequence[tuple[str, str]], most: int = 20) -> None:
         remark(f"skipped {path}: {reason}")
     if len(skipped) > most:
         remark(f"skipped {len(skipped) - most} more; --json names them all")
+
+
+class OutputLostError(Exception):
+    """Standard output takes no more, as on a full disk."""
+
+
+def telling_of_loss(stream: TextIO) -> TextIO:
+    """The stream, raising OutputLostError: an OSError may have come from anywhere. None where there is none."""
+    return cast("TextIO", stream and _Output(stream))
+
+
+class _Output:
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._stream, name)
+        return _telling()(found) if name in ("write", "flush") else found
+
+
+@contextmanager
+def _telling() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputLostError(f"the output could not be written ({error.strerror}).") from None
 
 
 @contextmanager

@@ -128,6 +128,28 @@ def test_our_errors_are_told_apart_by_exit_code() -> None:
     assert Failure.of(ConnectionFailedError("refused")).exit_code == 1
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no device that is always full")
+@pytest.mark.parametrize("words", [("ask", "bees"), ("ask", "bees", "--json"), ("ask", "", "--json"), ("ask", "-h")])
+def test_output_that_cannot_be_written_is_one_line(folder: Path, words: tuple[str, ...]) -> None:
+    """A full disk, under an answer, an error or help, is told with its reason and is exit code 1."""
+    program = "from rage_retrievers.cli import main; main()"
+    where = ("--base-url", f"local:{folder}")
+    with open("/dev/full", "w") as full:
+        ended = subprocess.run(
+            [sys.executable, "-c", program, *words, *where], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    reason = "No space left on device"
+    assert (ended.returncode, ended.stderr) == (1, f"rage: the output could not be written ({reason}).\n")
+
+
+def test_a_process_without_output_answers_all_the_same(folder: Path) -> None:
+    """Where stdout is closed, what would be said there is said to nobody."""
+    program = "import sys; sys.stdout = None; from rage_retrievers.cli import main; main()"
+    words = ("ask", "bees", "--base-url", f"local:{folder}")
+    ended = subprocess.run([sys.executable, "-c", program, *words], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
+
+
 def test_a_document_of_any_character_reaches_a_terminal_of_few(start: Start, folder: Path) -> None:
     """A terminal that cannot show a character shows a question mark, and the command goes on."""
     (folder / "bees.txt").write_text("Bees say \u86ee and \u266b in the hive.", encoding="utf-8")
