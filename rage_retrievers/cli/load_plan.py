@@ -64,7 +64,8 @@ class LoadPlan:
 
 def _within(name: str, value: float | None, least: float, most: float) -> None:
     if value is not None and not (least <= value <= most and value > 0):
-        raise ConfigurationError(f"{name} = {value!r} cannot be used; use a number from {max(least, 0):g} to {most:g}.")
+        allowed = f"from {least:g} to {most:g}" if least else f"above 0 and up to {most:g}"
+        raise ConfigurationError(f"{name} = {value!r} cannot be used; use a number {allowed}.")
 
 
 @dataclass(slots=True)

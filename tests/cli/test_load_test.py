@@ -178,6 +178,18 @@ def test_the_test_is_bounded(run: Run, where: LocalServer, words: tuple[str, ...
     assert ended.err.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("words", "allowed"),
+    [(("--rate", "0"), "above 0 and up to 5000"), (("--duration", "0"), "above 0 and up to 3600"),
+     (("-c", "0"), "from 1 to 512"), (("-n", "100001"), "from 1 to 100000")],
+)  # fmt: skip
+def test_what_is_refused_is_not_said_to_be_allowed(
+    run: Run, where: LocalServer, words: tuple[str, ...], allowed: str
+) -> None:
+    """Bounds are told with whether they belong to what is allowed."""
+    assert run("load-test", "q", *words).err.endswith(f"; use a number {allowed}.\n")
+
+
 def test_questions_of_a_file_are_asked_in_turn(run: Run, where: LocalServer, tmp_path: Path) -> None:
     """One question a line, empty lines left out; those that find nothing are counted."""
     file = tmp_path / "questions.txt"
