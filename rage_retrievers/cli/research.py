@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..errors import ConfigurationError
 from . import options, screen
 
 if TYPE_CHECKING:
@@ -29,6 +31,7 @@ def research(
     as_json: options.AsJson = False,
 ) -> None:
     """Start a deep research, wait until it is ready, and show its report; Markdown when it is not a terminal."""
+    _check_schema(schema)
     where = options.connection(base_url, environment, organization, pipeline_id, api_key)
     found = _research(query, where, web_search=web_search, schema=schema, timeout=timeout, poll_every=poll_every)
     if as_json:
@@ -39,6 +42,18 @@ def research(
         screen.out().print(Markdown(screen.plain(found.markdown)))
     else:
         typer.echo(screen.plain(found.markdown))
+
+
+def _check_schema(schema: str | None) -> None:
+    """The service takes any text, and a research is long and draws on a quota."""
+    try:
+        usable = schema is None or isinstance(json.loads(schema), dict)
+    except (ValueError, RecursionError):
+        usable = False
+    if not usable:
+        raise ConfigurationError(
+            f"--schema {str(schema)[:80]!r} cannot be used; give a JSON object, such as '{{\"type\": …}}'."
+        )
 
 
 def _research(

@@ -12,6 +12,7 @@ import pytest
 
 from rage_retrievers.asgi import CircuitState
 from rage_retrievers.local import LocalServer, LocalService
+from rage_retrievers.testing import FaultServer, status
 
 from .conftest import CIRCUITS, TOKEN, Run
 
@@ -163,6 +164,18 @@ def test_research_refuses_what_cannot_be_used(run: Run, where: LocalServer) -> N
     """An empty question and a time of 0 are bad input."""
     assert run("research", " ").code == 2
     assert run("research", "q", "--timeout", "0").code == 2
+
+
+@pytest.mark.parametrize("schema", ["nope", "", "[1]", "[" * 9000])
+def test_research_refuses_a_schema_that_is_none(run: Run, schema: str) -> None:
+    """What is no JSON object is refused before anything is sent; one that is goes to the service as it was given."""
+    with FaultServer(status(401)) as server:
+        where = ("--base-url", server.url, "--api-key", "any", "--organization", "o", "--pipeline", "p")
+        ended = run("research", "q", "--schema", schema, *where)
+        assert (ended.code, ended.err.count("\n"), server.requests) == (2, 1, [])
+        assert "give a JSON object" in ended.err
+        run("research", "q", "--schema", '{"type": "object"}', *where)
+        assert json.loads(server.requests[0].body)["schema"] == '{"type": "object"}'
 
 
 def _line(event: str, minute: int, **fields: object) -> str:
