@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..errors import ConfigurationError
 from . import options, screen
 from .failure import CommandFailedError
 from .running import fetch
@@ -32,10 +33,10 @@ def health(
 
     Exit code 0 means that questions can be expected to be answered.
     """
-    if url is not None:
-        found = _of_service(url)
-    else:
-        found = _of_pipeline(options.connection(base_url, environment, organization, pipeline_id, api_key))
+    where = options.connection(base_url, environment, organization, pipeline_id, api_key)
+    if url is not None and where:
+        raise ConfigurationError("--url asks a running service, which knows its pipeline; give no other address or id.")
+    found = _of_service(url) if url is not None else _of_pipeline(where)
     if as_json:
         screen.write_json(found)
     else:

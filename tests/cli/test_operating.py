@@ -42,6 +42,14 @@ def test_health_of_a_running_service(run: Run, operated: str) -> None:
     assert "open 1" in ended.out
 
 
+@pytest.mark.parametrize("option", ["--base-url", "--environment", "--organization", "--pipeline", "--api-key"])
+def test_health_asks_one_service(run: Run, operated: str, option: str) -> None:
+    """What would be passed over beside --url is refused in one line, instead of the other service looking healthy."""
+    ended = run("health", "--url", operated, option, "local")
+    assert (ended.code, ended.out, ended.err.count("\n")) == (2, "", 1)
+    assert ended.err.startswith("rage: --url ")
+
+
 def test_circuits_of_a_running_service(run: Run, operated: str) -> None:
     """State, pipeline and the time until the next probe are shown; an open circuit is exit code 1."""
     assert run("circuit-status", "--url", operated).code == 0
