@@ -48,7 +48,7 @@ class Collection:
 
 def demo(
     docs: Annotated[
-        Path | None, typer.Option("--docs", metavar="DIR", help="A folder of .md, .txt, .html or .pdf files.")
+        Path | None, typer.Option("--docs", metavar="DIR", help="A folder of .md, .txt, .html, .pdf or .docx files.")
     ] = None,
     question: Annotated[str | None, typer.Option("--question", "-q", metavar="Q", help="What to ask.")] = None,
     number: Annotated[int, typer.Option("-k", "--num-results", min=1, metavar="N", help="How many passages.")] = 3,

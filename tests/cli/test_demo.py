@@ -10,6 +10,7 @@ import pytest
 
 from rage_retrievers.cli.project_documents import project_documents
 from rage_retrievers.errors import ConfigurationError
+from rage_retrievers.local.documents import _READERS
 
 from .conftest import Run
 
@@ -83,6 +84,13 @@ def test_a_folder_without_documents_is_bad_input(run: Run, tmp_path: Path) -> No
     ended = run("demo", "--docs", str(tmp_path))
     assert (ended.code, ended.out, ended.err.count("\n")) == (2, "", 1)
     assert "holds no .md" in ended.err
+
+
+@pytest.mark.parametrize("command", ["demo", "serve"])
+def test_help_names_every_kind_of_document(run: Run, command: str) -> None:
+    """Whatever kind of file is read is named, as it is where a folder holds none."""
+    shown = run(command, "--help").out
+    assert [kind for kind in _READERS if kind not in shown] == []
 
 
 def test_the_projects_own_documents_are_readme_and_docs(tmp_path: Path) -> None:
