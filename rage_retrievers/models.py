@@ -95,11 +95,12 @@ class Document(BaseModel):
     def fields(self) -> dict[str, Any]:
         """Every field the service sent, known or not, but for `text`; fields it did not send are left out."""
         found, sent, extra = self.__dict__.copy(), self.__pydantic_fields_set__, self.__pydantic_extra__
+        fields = len(found)
         del found["text"]
         if extra:
             found.update(extra)
         # Counted, for a comparison of the sets takes longer than the copy.
-        if len(sent) - len(extra or ()) < len(type(self).__pydantic_fields__):
+        if len(sent) - len(extra or ()) < fields:
             for name in _OPTIONAL - sent:
                 del found[name]
         return found
