@@ -15,6 +15,7 @@ from pydantic import SecretStr
 from .._connection import LOCAL, connect
 from .._variables import ENV_FILE, set_by, written
 from ..errors import ConfigurationError
+from ..observability.audit import consequence
 from ..observability.redaction import DEFAULT_REDACTOR
 from ..settings import PROFILES, VectorizeSettings, mistyped_variables
 from ..tokens import judge
@@ -93,9 +94,8 @@ def _audit_file(settings: VectorizeSettings) -> tuple[bool, str] | None:
     reason = _unwritable(settings.audit_file)
     if reason is None:
         return None
-    consequence = "every call will raise AuditError" if settings.audit_required else "audit records are lost"
-    file = DEFAULT_REDACTOR.identifier(settings.audit_file)
-    return settings.audit_required, f"audit_file {file!r} cannot be written ({reason}), so {consequence}."
+    file, so = DEFAULT_REDACTOR.identifier(settings.audit_file), consequence(required=settings.audit_required)
+    return settings.audit_required, f"audit_file {file!r} cannot be written ({reason}), so {so}."
 
 
 def _unwritable(file: str) -> str | None:

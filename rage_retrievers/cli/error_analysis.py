@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
-from contextlib import ExitStack
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 import typer
 from rich.console import Console
@@ -15,12 +12,10 @@ from rich.padding import Padding
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from ..errors import ConfigurationError
 from . import options, screen
 
 if TYPE_CHECKING:
     from ..observability.log_analysis import Finding, PipelineSummary, Report
-
 
 _STANDARD_INPUT = "-"
 
@@ -34,8 +29,7 @@ def error_analysis(
     as_json: options.AsJson = False,
 ) -> None:
     """Read JSON logs of any size and say what failed, since when, how often, where, and what to do about it."""
-    with ExitStack() as until_read:
-        report = _analyse([_kept(log, until_read) if _comes_once(log) else log for log in logs])
+    report = _analyse([sys.stdin.buffer if str(log) == _STANDARD_INPUT else log for log in logs])
     if as_json:
         screen.write_json(report.as_dict())
         return
@@ -43,24 +37,7 @@ def error_analysis(
     _show(console, report, most)
 
 
-def _comes_once(log: Path) -> bool:
-    """Whether it is a pipe or the like: it has no size, and no place to go on from."""
-    return str(log) == _STANDARD_INPUT or (log.exists() and not log.is_file() and not log.is_dir())
-
-
-def _kept(log: Path, until_read: ExitStack) -> Path:
-    """A copy of what comes once, which only this user can read and which is gone afterwards."""
-    try:
-        source = sys.stdin.buffer if str(log) == _STANDARD_INPUT else until_read.enter_context(log.open("rb"))
-        copy = Path(until_read.enter_context(TemporaryDirectory(prefix="rage-"))) / "log"
-        with copy.open("wb") as file:
-            shutil.copyfileobj(source, file)
-    except OSError as error:
-        raise ConfigurationError(f"{log} cannot be read: {error.strerror}; name log files, plain or .gz.") from None
-    return copy
-
-
-def _analyse(logs: list[Path]) -> Report:
+def _analyse(logs: list[Path | BinaryIO]) -> Report:
     from ..observability.log_analysis import analyse
 
     console = screen.err()
@@ -72,7 +49,7 @@ def _analyse(logs: list[Path]) -> Report:
     )
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("reading", total=None)
-        return analyse(logs, lambda done, total: bar.update(task, completed=done, total=total))
+        return analyse(logs, lambda done, total: bar.update(task, completed=done, total=total or None))
 
 
 def _show(console: Console, report: Report, most: int) -> None:

@@ -135,10 +135,10 @@ class OutputLostError(Exception):
 
 def telling_of_loss(stream: TextIO) -> TextIO:
     """The stream, raising OutputLostError: an OSError may have come from anywhere. None where there is none."""
-    return cast("TextIO", stream and _Output(stream))
+    return cast("TextIO", stream and _TellingOfLoss(stream))
 
 
-class _Output:
+class _TellingOfLoss:
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 

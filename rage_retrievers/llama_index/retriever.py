@@ -275,12 +275,12 @@ class VectorizeRetriever(Closing, AsyncClosing, BaseRetriever):
         return f"{type(self).__name__}({base_url}, {organization=}, {pipeline_id=})"
 
 
-def _bundle(question: str | QueryBundle) -> QueryBundle:
-    if isinstance(question, str):
-        return QueryBundle(question)
-    if not isinstance(question, QueryBundle):
-        raise ConfigurationError(f"question of type {type(question).__name__} cannot be used; ask with a text.")
-    return question
+def _bundle(question: Any) -> QueryBundle:
+    if isinstance(question, QueryBundle):
+        return question
+    if not isinstance(question, str):
+        Query.make({"question": question})  # which says what is wrong with it
+    return QueryBundle(question)
 
 
 def _asked(link: Link, options: Mapping[str, Any]) -> Asked:

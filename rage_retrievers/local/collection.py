@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from rage_retrievers._frozen import frozen
 from rage_retrievers.local import chunking, metadata
+from rage_retrievers.local._damage import CorruptStoreError
 from rage_retrievers.local._lock import exclusive
 from rage_retrievers.local.ahead import Ahead
 from rage_retrievers.local.documents import UnreadableDocumentError
@@ -27,7 +28,7 @@ from rage_retrievers.local.embedding import Embedding
 from rage_retrievers.local.progress import Listener, Progress, unheard
 from rage_retrievers.local.snapshot import Snapshot
 from rage_retrievers.local.sources import Entry, Loaded
-from rage_retrievers.local.store import CorruptStoreError, NewDocument, Store
+from rage_retrievers.local.store import NewDocument, Store
 from rage_retrievers.local.text_index import CorruptIndexError, TextIndex, Writing, discard
 
 FORMAT = "3"

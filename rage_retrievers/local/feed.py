@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from rage_retrievers.errors import ConfigurationError
+from rage_retrievers.local._damage import CorruptStoreError
 from rage_retrievers.local.collection import Chunking, Collection, Synced
 from rage_retrievers.local.embedding import Embedding
 from rage_retrievers.local.progress import Listener, unheard
@@ -18,7 +19,6 @@ from rage_retrievers.local.snapshot import Snapshot
 from rage_retrievers.local.sources import Scan, Source
 from rage_retrievers.local.store import (
     ClosedStoreError,
-    CorruptStoreError,
     MissingPassageError,
     OtherWidthError,
 )

@@ -16,7 +16,6 @@ import json
 import os
 import sqlite3
 import threading
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,7 +27,7 @@ from pydantic_core import from_json
 
 from rage_retrievers._aside import aside
 from rage_retrievers._frozen import frozen
-from rage_retrievers.local._damage import is_damage
+from rage_retrievers.local._damage import CorruptStoreError, check_row, checksum, is_damage, joined
 from rage_retrievers.local.embedding import Vectors
 
 Numbers = NDArray[np.int64]
@@ -54,10 +53,6 @@ COMMIT;
 """
 # The columns of a document that its checksum is of, in that order.
 _SAID = "key, stamp, title, fields, facts, metadata"
-
-
-class CorruptStoreError(Exception):
-    """What is stored contradicts itself or cannot be read; it must be made again."""
 
 
 class MissingPassageError(CorruptStoreError):
@@ -137,7 +132,7 @@ class Store:
         row = self._one("SELECT value, crc FROM meta WHERE key = ?", (key,))
         if row is None:
             return default
-        _check(row[1], (0, 0, 0), key, row[0])
+        check_row(row[1], (0, 0, 0), key, row[0])
         return str(row[0])
 
     def set(self, **values: str) -> None:
@@ -205,7 +200,7 @@ class Store:
         while page := self._all(read, (n,)):
             firsts, owners, totals, kept, sums = zip(*page, strict=True)
             if not all(isinstance(vectors, bytes) for vectors in kept) or (
-                tuple(map(_sum, firsts, owners, totals, kept)) != sums
+                tuple(map(checksum, firsts, owners, totals, kept)) != sums
             ):
                 raise CorruptStoreError("vectors are not what was written")
             if len({len(vectors) / total for vectors, total in zip(kept, totals, strict=True)}) > 1:
@@ -228,7 +223,7 @@ class Store:
     def described(self) -> Iterator[tuple[int, dict[str, str], dict[str, Any], dict[str, Any]]]:
         """(document, fields, facts, metadata) of every document."""
         for d, crc, total, *said in self._all(f"SELECT d, crc, total, {_SAID} FROM documents ORDER BY d"):  # noqa: S608  # only names
-            _check(crc, (d, total, 0), *said)
+            check_row(crc, (d, total, 0), *said)
             yield d, json.loads(said[3]), json.loads(said[4]), json.loads(said[5])
 
     def passages(self, numbers: Sequence[int]) -> dict[int, Passage]:
@@ -250,20 +245,23 @@ class Store:
         )  # fmt: skip
         self._db.execute(
             f"INSERT INTO documents (d, crc, total, {_SAID}) VALUES (?,?,?,?,?,?,?,?,?)",  # noqa: S608  # only names
-            (d, _sum(d, total, 0, _said(*said)), total, *said),
+            (d, checksum(d, total, 0, joined(*said)), total, *said),
         )
         if not document.texts:
             return
         self._db.executemany(
             "INSERT INTO passages (n, d, number, text, crc) VALUES (?,?,?,?,?)",
-            ((first + i, d, i, text, _sum(first + i, d, i, text.encode())) for i, text in enumerate(document.texts)),
+            (
+                (first + i, d, i, text, checksum(first + i, d, i, text.encode()))
+                for i, text in enumerate(document.texts)
+            ),
         )
         stored = self._db.execute("SELECT length(vectors) / total / 2 FROM vectors LIMIT 1").fetchone()
         if stored and stored[0] != document.vectors.shape[1]:
             raise OtherWidthError(stored[0], document.vectors.shape[1])
         vectors = document.vectors.astype(np.float16).tobytes()
         place = (first, d, total)
-        self._db.execute("INSERT INTO vectors VALUES (?,?,?,?,?)", (*place, vectors, _sum(*place, vectors)))
+        self._db.execute("INSERT INTO vectors VALUES (?,?,?,?,?)", (*place, vectors, checksum(*place, vectors)))
 
     def _next(self, table: str) -> int:
         used = self._db.execute("SELECT seq FROM sqlite_sequence WHERE name = ?", (table,)).fetchone()
@@ -277,7 +275,7 @@ class Store:
             self._db.execute("UPDATE documents SET gone = 1 WHERE d = ?", row)
 
     def _set(self, values: dict[str, str]) -> None:
-        rows = [(key, value, _sum(0, 0, 0, _said(key, value))) for key, value in values.items()]
+        rows = [(key, value, checksum(0, 0, 0, joined(key, value))) for key, value in values.items()]
         self._db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?, ?)", rows)
 
     def _rows(self, where: str, values: Sequence[Any]) -> list[tuple[int, int, str, int, str, str, str]]:
@@ -287,8 +285,8 @@ class Store:
             f"SELECT n, number, text, p.crc, d, documents.crc, total, {_SAID} FROM passages p JOIN documents USING (d)"  # noqa: S608  # only names
         )
         for n, number, text, crc, d, document_crc, total, *said in self._all(f"{read} {where}", values):
-            _check(crc, (n, d, number), text)
-            _check(document_crc, (d, total, 0), *said)
+            check_row(crc, (n, d, number), text)
+            check_row(document_crc, (d, total, 0), *said)
             found.append((n, number, text, total, said[2], said[3], said[5]))
         return found
 
@@ -332,24 +330,6 @@ def _connected(path: Path) -> sqlite3.Connection:
         db.close()
         raise
     return db
-
-
-def _sum(first: int, second: int, third: int, said: bytes) -> int:
-    """A checksum of what a row says, and of where it says it."""
-    return zlib.crc32(said, (first + 8191 * second + 131071 * third) & 0xFFFFFFFF)
-
-
-def _said(*words: str) -> bytes:
-    return "\0".join(words).encode()
-
-
-def _check(crc: int, numbers: tuple[int, int, int], *said: str) -> None:
-    try:
-        if _sum(*numbers, _said(*said)) == crc:
-            return
-    except TypeError:  # what was text when it was written may come back as anything else
-        pass
-    raise CorruptStoreError(f"row {numbers[0]} is not what was written")
 
 
 def _failure(error: sqlite3.DatabaseError) -> Exception:

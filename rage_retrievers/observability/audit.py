@@ -137,11 +137,15 @@ class Audit:
         return "hmac-sha256:" + hmac.digest(self.key, query.question.encode("utf-8", "replace"), "sha256").hex()
 
 
+def consequence(*, required: bool) -> str:
+    """What follows where no record can be kept."""
+    return "every call will raise AuditError" if required else "audit records are lost"
+
+
 def _warn_of_no_handler(*, required: bool) -> None:
-    consequence = "every call will raise AuditError" if required else "audit records are lost"
     _warn(
-        f"No handler takes the records of the logger {AUDIT}, so {consequence}; set RAGE_AUDIT_FILE, give Audit a "
-        "sink, or add a handler to that logger."
+        f"No handler takes the records of the logger {AUDIT}, so {consequence(required=required)}; set "
+        "RAGE_AUDIT_FILE, give Audit a sink, or add a handler to that logger."
     )
 
 

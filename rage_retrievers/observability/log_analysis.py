@@ -10,10 +10,11 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from os import PathLike, fspath
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, BinaryIO, NamedTuple, Protocol
 
 from ..errors import ConfigurationError
 from .metrics import CALL_BUCKETS, Histogram, Latency
@@ -119,23 +120,23 @@ class Report:
 
 
 Progress = Callable[[int, int], object]
-"""Called with the bytes read so far and the bytes there are."""
+"""Called with the bytes read so far and the bytes there are; those of streams and pipes are not among them."""
 
 
-def analyse(paths: Iterable[str | PathLike[str]], progress: Progress | None = None) -> Report:
-    """Read the logs in the order given.
+def analyse(logs: Iterable[str | PathLike[str] | BinaryIO], progress: Progress | None = None) -> Report:
+    """Read the logs, files or streams of bytes, in the order given.
 
-    Raises ConfigurationError for a file that cannot be read. Nothing of the logs but ids, counts and redacted messages
+    Raises ConfigurationError for a log that cannot be read. Nothing of the logs but ids, counts and redacted messages
     gets into the report.
     """
-    files = [Path(fspath(path)) for path in paths]
+    sources = [Path(fspath(log)) if isinstance(log, str | PathLike) else log for log in logs]
     analysis = _Analysis()
-    done, total = 0, sum(map(_size, files))
-    for file in files:
-        for read in _read(file, analysis):
+    done, total = 0, sum(map(_size, sources))
+    for source in sources:
+        for read in _read(source, analysis):
             if progress is not None:
                 progress(min(total, done + read), total)
-        done += _size(file)
+        done += _size(source)
     if progress is not None:
         progress(total, total)
     return analysis.report()
@@ -145,22 +146,25 @@ class _Readable(Protocol):
     def readline(self, size: int, /) -> bytes: ...
 
 
-def _size(file: Path) -> int:
+def _size(source: Path | BinaryIO) -> int:
+    """Bytes; 0 for what has no size, such as a pipe."""
     try:
-        return file.stat().st_size
+        return source.stat().st_size if isinstance(source, Path) else 0
     except OSError as error:
-        raise ConfigurationError(f"{file} cannot be read: {error.strerror}; name log files that exist.") from None
+        raise ConfigurationError(f"{source} cannot be read: {error.strerror}; name log files that exist.") from None
 
 
-def _read(file: Path, analysis: _Analysis) -> Iterator[int]:
-    """Feed a file's lines to the analysis; gives the position in the file every 4 MiB."""
+def _read(source: Path | BinaryIO, analysis: _Analysis) -> Iterator[int]:
+    """Feed the lines to the analysis; gives the position every 4 MiB, 0 where there is none."""
+    name = source if isinstance(source, Path) else "the stream"
     try:
-        with open(file, "rb") as raw:
-            for _ in _lines(gzip.GzipFile(fileobj=raw) if file.suffix == ".gz" else raw, analysis):
-                yield raw.tell()
+        with open(source, "rb") if isinstance(source, Path) else nullcontext(source) as raw:
+            packed = isinstance(source, Path) and source.suffix == ".gz"
+            for _ in _lines(gzip.GzipFile(fileobj=raw) if packed else raw, analysis):
+                yield raw.tell() if raw.seekable() else 0
     except (OSError, EOFError) as error:
         reason = getattr(error, "strerror", None) or type(error).__name__
-        raise ConfigurationError(f"{file} cannot be read: {reason}; name log files, plain or .gz.") from None
+        raise ConfigurationError(f"{name} cannot be read: {reason}; name log files, plain or .gz.") from None
 
 
 def _lines(stream: _Readable, analysis: _Analysis) -> Iterator[None]:

@@ -180,10 +180,8 @@ class CircuitBreaker:
                 call.emit(CircuitChanged, OPEN, HALF_OPEN)
             answer = yield from proceed(call)
         except Exception as error:
-            # The time went to something else, such as the function that gives the token, or most of it to a queue.
-            elsewhere = call.attempts == sent or not _had_its_time(call, now)
-            silent = isinstance(error, DeadlineExceededError) and elsewhere
-            self._tell(call, circuit.abandoned(admission) if silent else self._judge(call, circuit, admission, error))
+            tells = not isinstance(error, DeadlineExceededError) or (call.attempts > sent and _had_its_time(call, now))
+            self._tell(call, self._judge(call, circuit, admission, error) if tells else circuit.abandoned(admission))
             raise
         except BaseException:  # cancelled: it says nothing of the service
             self._tell(call, circuit.abandoned(admission))
@@ -224,7 +222,8 @@ class CircuitBreaker:
 def _had_its_time(call: Call, admitted_at: float) -> bool:
     """Whether the attempt began with half of the call's time left, so that its passing is the service's doing.
 
-    An attempt that a queue or earlier attempts left a few milliseconds says nothing of the service.
+    An attempt that a queue or earlier attempts left a few milliseconds says nothing of the service; nor does one that
+    sent no request, because the function that gives the token took its time.
     """
     return 2 * (call.deadline - admitted_at) >= call.deadline - call.started
 

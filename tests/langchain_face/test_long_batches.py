@@ -155,6 +155,14 @@ def test_errors_are_returned_in_their_places(echo: Echo) -> None:
     assert texts(found[:1] + found[2:]) == ["a", *QUESTIONS]
 
 
+def test_the_first_question_is_asked_before_the_last_worker_begins(echo: Echo) -> None:
+    """Or its answer would wait until every other connection is open."""
+    tasks: list[int] = []
+    echo.before = lambda question: tasks.append(len(asyncio.all_tasks()))
+    echo.retriever().batch(QUESTIONS)
+    assert tasks[0] < 8 <= max(tasks)
+
+
 def test_a_retriever_closed_meanwhile_asks_no_more(echo: Echo) -> None:
     """What is under way is answered; the questions after it are refused, each in its place."""
     retriever = echo.retriever()

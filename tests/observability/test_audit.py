@@ -20,7 +20,7 @@ from rage_retrievers.errors import AuditError, ConfigurationError
 from rage_retrievers.models import Query
 from rage_retrievers.observability import Audit, configure_logging, correlation
 from rage_retrievers.observability import audit as module
-from rage_retrievers.observability.audit import AUDIT, filter_fields, to_file
+from rage_retrievers.observability.audit import AUDIT, SHORTEST_KEY, filter_fields, to_file
 from rage_retrievers.settings import ConfigurationWarning
 
 from .conftest import ANSWER, Story
@@ -281,3 +281,12 @@ def test_no_loss_is_told_twice() -> None:
         Story((Audit(),)).answered()
     assert len(seen) == 1
     assert module._first_loss.acquire(blocking=False)
+
+
+def test_a_key_by_setting_may_be_as_short_as_one_by_argument() -> None:
+    """One bound for both; below it a key could be guessed."""
+    key = "k" * SHORTEST_KEY
+    Audit(lambda record: None, key=key.encode())
+    assert VectorizeSettings.load(audit_key=key).audit_key is not None
+    with pytest.raises(ConfigurationError):
+        VectorizeSettings.load(audit_key=key[1:])

@@ -77,7 +77,7 @@ def test_no_variable_of_a_traceback_shows_the_token(ask: Callable[..., Any], eng
 
 
 def test_a_cancelled_call_s_traceback_shows_no_token() -> None:
-    """Nor does one that Ctrl-C ended: what was written to the connection is let go of."""
+    """What was written to the connection is let go of."""
 
     async def ask(**options: Any) -> None:
         with contextlib.suppress(TimeoutError):
@@ -92,11 +92,28 @@ def test_a_cancelled_call_s_traceback_shows_no_token() -> None:
     with FaultServer(Fault((Hang(),))) as server:
         where = {"base_url": server.url, "organization": "o", "pipeline_id": "p"}
         asyncio.run(ask(**where, api_key=TOKEN, engine="httptools"))
-    frames = [frame for frame, _ in traceback.walk_tb(kept[0].__traceback__)][1:]  # the caller's own has the token
+    _look_at(kept[0])
+
+
+def test_nor_does_that_of_a_call_ended_by_ctrl_c(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same in blocking code."""
+
+    def interrupted(self: object, data: bytes) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("rage_retrievers.engines._http1.Reader.feed", interrupted)
+    with FaultServer(status(200)) as server, pytest.raises(KeyboardInterrupt) as raised:
+        blocking(base_url=server.url, organization="o", pipeline_id="p", api_key=TOKEN, engine="httptools")
+    _look_at(raised.value)
+
+
+def _look_at(error: BaseException) -> None:
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     assert any("httptools" in frame.f_code.co_filename for frame in frames)
     for frame in frames:
         for name, value in frame.f_locals.items():
-            assert TOKEN not in repr(value) + pretty_repr(value), (frame.f_code.co_qualname, name)
+            if name not in ("options", "given"):  # the caller's own arguments, which its frame has as well
+                assert TOKEN not in repr(value) + pretty_repr(value), (frame.f_code.co_qualname, name)
 
 
 def test_a_token_in_use_is_known_however_many_came_since() -> None:

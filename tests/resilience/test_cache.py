@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import threading
+from concurrent.futures import Future
 from typing import Any
 
 import pytest
@@ -19,6 +21,7 @@ from rage_retrievers.errors import (
 )
 from rage_retrievers.models import Query, Retrieval, Target
 from rage_retrievers.resilience import Bulkhead, Cache, Call, CircuitBreaker, Deadline, Home, Pipeline
+from rage_retrievers.resilience.cache import Answers, Lead
 from rage_retrievers.testing.world import SILENCE, TARGET, Reply, VirtualWorld, send_once
 
 from .conftest import Heard, Run, World
@@ -363,3 +366,23 @@ def test_an_answer_that_took_long_is_as_old_as_its_arrival(run: Run) -> None:
         return len(world.sent)
 
     assert run(twice(), world) == 1
+
+
+def test_a_call_thrown_away_may_land_amid_another_s_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The garbage collector ends flows wherever something is made, also where the answers are locked."""
+    answers = Answers(Cache(), VirtualWorld())
+    led = answers.look(b"a")
+    assert isinstance(led, Lead)
+    plain: Any = Future
+
+    def collecting() -> Any:
+        monkeypatch.setattr("rage_retrievers.resilience.cache.Future", plain)
+        answers.land(b"a", led.flight, None)
+        return plain()
+
+    monkeypatch.setattr("rage_retrievers.resilience.cache.Future", collecting)
+    looking = threading.Thread(target=answers.look, args=(b"b",), daemon=True)
+    looking.start()
+    looking.join(5)
+    assert not looking.is_alive()
+    assert isinstance(answers.look(b"a"), Lead)
