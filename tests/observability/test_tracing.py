@@ -14,7 +14,8 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
-from opentelemetry.trace import SpanKind, StatusCode
+from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, StatusCode, TraceFlags, TraceState
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from rage_retrievers.errors import ConfigurationError, UnauthorizedError
 from rage_retrievers.observability import AttemptStarted, Event, Tracing, correlation
@@ -141,6 +142,24 @@ def test_the_trace_context_goes_with_each_request(traced: Traced) -> None:
         assert span.context is not None
         assert span.context.trace_id == int(trace_id, 16)
     assert [set(header) for header in headers] == [{"traceparent"}] * 2
+
+
+@pytest.mark.parametrize(
+    "context",
+    [
+        SpanContext(1, 2, is_remote=False),
+        SpanContext(2**128 - 1, 2**64 - 1, is_remote=True, trace_flags=TraceFlags(3)),
+        SpanContext(1, 2, is_remote=True, trace_state=TraceState([("vendor", "a"), ("other", "b")])),
+        SpanContext(1, 2, is_remote=True, trace_state=TraceState()),
+        SpanContext(0, 0, is_remote=False),
+    ],
+    ids=["not sampled", "sampled, random", "with a state", "with an empty state", "invalid"],
+)
+def test_the_headers_are_those_of_the_apis_propagator(context: SpanContext) -> None:
+    """They are written here for speed alone."""
+    span, carrier = NonRecordingSpan(context), dict[str, str]()
+    TraceContextTextMapPropagator().inject(carrier, trace.set_span_in_context(span, otel_context.Context()))
+    assert dict(module.trace_headers(span)) == carrier
 
 
 def test_spans_are_children_of_the_applications(traced: Traced) -> None:
