@@ -43,7 +43,11 @@ def asgi_app(
         path = request.scope["raw_path"].decode("latin-1") if "raw_path" in request.scope else request.url.path
         if request.scope["query_string"]:
             path += "?" + request.scope["query_string"].decode("latin-1")
-        return _response(await run_in_threadpool(service.handle, request.method, path, dict(request.headers), body))
+        asked = (request.method, path, dict(request.headers), body)
+        if service.is_brief(request.method, path, body):
+            # A thread's turn would take a quarter as long again, however many ask at once.
+            return _response(service.handle(*asked))
+        return _response(await run_in_threadpool(service.handle, *asked))
 
     guard = [] if hosts is None else [Middleware(_OnlyFor, hosts=hosts)]
     app = Starlette(routes=routes, middleware=guard)

@@ -108,6 +108,19 @@ class Collection:
                     self._refresh()
         return self._current
 
+    @property
+    def at_rest(self) -> bool:
+        """Whether nobody in this process is writing it."""
+        free = self._mutex.acquire(blocking=False)
+        if free:
+            self._mutex.release()
+        return free
+
+    @property
+    def passages(self) -> int:
+        """How many passages the last snapshot holds, those removed since its last compaction among them."""
+        return self._current.count
+
     def sync(self, entries: Sequence[Entry], *, wait: bool = True, progress: Listener = unheard) -> Synced:
         """Make the collection hold exactly `entries`; gives up at once when `wait` is False and another is writing."""
         started = time.perf_counter()

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 Vectors = NDArray[np.float32]
 _KNOWN_WORDS = 200_000  # each takes about 200 bytes
+_QUESTIONS_WORDS = 10_000
 _FEW_TEXTS = 32
 
 
@@ -77,7 +78,7 @@ class WordVectors:
         return unit(vectors)
 
     def question(self, text: str) -> Vectors:
-        tokens, _ = self._words.tokens(text.split())
+        tokens = self._words.of_few(text.split())
         row: Vectors = self._table.take(tokens, axis=0).astype(np.float32, copy=False).sum(axis=0)
         length = math.sqrt(np.vecdot(row, row))  # the table is finite, so `unit` would find nothing else to do
         return row / np.float32(length) if length else row
@@ -89,7 +90,16 @@ class _Words:
     def __init__(self, model: Model) -> None:
         self._model = model
         self._lock = threading.Lock()
+        self._known = lru_cache(maxsize=_QUESTIONS_WORDS)(self._encoded)
         self._forget()
+
+    def of_few(self, words: Sequence[str]) -> NDArray[np.intp]:
+        """The token ids of all words one after the other, those of a question: it waits for nobody who indexes."""
+        return np.fromiter(chain.from_iterable(map(self._known, words)), dtype=np.intp)
+
+    def _encoded(self, word: str) -> tuple[int, ...]:
+        # What the tokenizer around the model adds is this mark of a word's beginning, and takes twice as long for it.
+        return tuple([token.id for token in self._model.tokenize("\u2581" + word)])
 
     def _forget(self) -> None:
         self._numbers = defaultdict[str, int](count().__next__)
@@ -115,8 +125,7 @@ class _Words:
             return self._tokens[places], ends
 
     def _learn(self, words: Sequence[str]) -> None:
-        # What the tokenizer around the model adds is this mark of a word's beginning, and takes twice as long for it.
-        ids = [[token.id for token in self._model.tokenize("\u2581" + word)] for word in words]
+        ids = list(map(self._encoded, words))
         lengths = np.fromiter(map(len, ids), dtype=np.intp)
         starts = len(self._tokens) + np.cumsum(lengths) - lengths
         self._tokens = np.concatenate((self._tokens, np.fromiter(chain.from_iterable(ids), dtype=np.intp)))

@@ -25,6 +25,8 @@ from rage_retrievers.local.store import (
 
 T = TypeVar("T")
 _KEPT_RUNS = 500
+# A request that is said not to look may begin this many seconds later.
+_LEEWAY = 0.05
 
 
 class Feed:
@@ -80,6 +82,11 @@ class Feed:
             self._look(unheard, None, wait=False)
         finally:
             self._looking.release()
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether the next request neither looks at the source nor waits for somebody who writes."""
+        return self._clock() < self._due - _LEEWAY and self.collection.at_rest
 
     def read(self, ask: Callable[[Snapshot], T]) -> T:
         """Ask the collection as it is now; one found corrupt is made again first and never answers."""

@@ -19,7 +19,7 @@ from rage_retrievers.local import (
 )
 from rage_retrievers.local.account import Account, Job, PipelineRecord
 from rage_retrievers.local.collection import Chunking, Synced
-from rage_retrievers.local.embedding import Embedding
+from rage_retrievers.local.embedding import Embedding, WordVectors
 from rage_retrievers.local.feed import Feed
 from rage_retrievers.local.folder import Folder
 from rage_retrievers.local.jobs import Background, Jobs
@@ -29,6 +29,9 @@ from rage_retrievers.local.ranking import Ask, Reranker
 from rage_retrievers.local.sources import Scan, Source
 from rage_retrievers.local.wire import Call, LocalResponse, RefusedError, reply
 from rage_retrievers.local.workspaces import workspaces
+
+_BRIEF_BYTES = 2_048
+_BRIEF_PASSAGES = 20_000
 
 
 class Operations:
@@ -104,6 +107,18 @@ class Operations:
                 if answer is not None:
                     return answer
         raise RefusedError(404, "Not found", f"no such operation: {call.method} /{'/'.join(call.segments)}")
+
+    def is_brief(self, method: str, path: str, body: bytes) -> bool:
+        """Whether the answer takes a few milliseconds: a short question to few passages at rest, and no user's code.
+
+        A filter may have to read first what all documents say of themselves.
+        """
+        if method != "POST" or not path.endswith("/retrieval") or len(body) > _BRIEF_BYTES or b"filters" in body:
+            return False
+        if self._reranker is not None or not isinstance(self._embedding, WordVectors):
+            return False
+        feed = self._pipelines.open_feed(path.rsplit("/", 2)[-2])
+        return feed is not None and feed.collection.passages <= _BRIEF_PASSAGES and feed.at_rest
 
     def _authorize(self, call: Call) -> None:
         token = call.token()

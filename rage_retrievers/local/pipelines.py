@@ -99,6 +99,12 @@ class Pipelines:
             feed.follow()
         return feed
 
+    def open_feed(self, identity: str) -> Feed | None:
+        """What to ask of a pipeline that has been asked before; None for any other."""
+        if self._folder is not None and identity == self._folder.id:
+            return self._folder.feed
+        return self._feeds.get(identity)
+
     def hurry(self) -> None:
         """Let the next request see what was uploaded just now."""
         with self._lock:
@@ -146,7 +152,7 @@ class Pipelines:
 
     def summary(self, record: PipelineRecord) -> dict[str, Any]:
         """A pipeline as a list shows it."""
-        known = self._folder.feed if self._folder and record.id == self._folder.id else self._feeds.get(record.id)
+        known = self.open_feed(record.id)
         return {
             "id": record.id,
             "name": record.name,
@@ -186,8 +192,7 @@ class Pipelines:
 
     def _tell_runs(self, identity: str) -> None:
         """Write down what was indexed since the last time: here, so that no question waits for it."""
-        own = self._folder is not None and identity == self._folder.id
-        feed = self._folder.feed if self._folder is not None and own else self._feeds.get(identity)
+        feed = self.open_feed(identity)
         for done in [] if feed is None else feed.take_runs():
             counts = {"newObjects": done.added, "changedObjects": done.changed, "deletedObjects": done.removed}
             self.tell(identity, "DOCUMENTS_INDEXED", **counts)

@@ -126,6 +126,10 @@ class LocalService:
         if self._operations.own is not None:
             self._operations.own.feed.sync()
 
+    def is_brief(self, method: str, path: str, body: bytes) -> bool:
+        """Whether `handle` takes a few milliseconds for this request, so that a server's loop may wait for it."""
+        return not self._closed and self._operations.is_brief(method, path, body)
+
     def handle(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> LocalResponse:
         """Answer one request; never raises for what a request may hold. `path` may carry a query string."""
         try:

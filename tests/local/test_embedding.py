@@ -51,9 +51,13 @@ def test_a_text_is_the_mean_of_its_tokens() -> None:
 def test_words_are_forgotten_beyond_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     """A collection of any size costs bounded memory, and no vector depends on what was forgotten."""
     monkeypatch.setattr(embedding, "_KNOWN_WORDS", 3)
+    monkeypatch.setattr(embedding, "_QUESTIONS_WORDS", 3)
     vectors, expected = WordVectors(), by_the_tokenizer(TEXTS)
     for _ in range(2):
+        np.testing.assert_allclose([vectors.passages([text])[0] for text in TEXTS], expected, atol=1e-6)
         np.testing.assert_allclose([vectors.question(text) for text in TEXTS], expected, atol=1e-6)
+    assert len(vectors._words._numbers) <= 3 + max(len(text.split()) for text in TEXTS)
+    assert vectors._words._known.cache_info().currsize == 3
 
 
 def test_a_text_that_cannot_be_encoded_fails_alone() -> None:
