@@ -16,7 +16,6 @@ import numpy as np
 
 from rage_retrievers._frozen import frozen
 from rage_retrievers.local import analysis
-from rage_retrievers.local.columns import Mask
 from rage_retrievers.local.embedding import Embedding, Vectors
 from rage_retrievers.local.filters import Filter
 from rage_retrievers.local.snapshot import Rows, Snapshot
@@ -70,24 +69,41 @@ def rank(snapshot: Snapshot, embedding: Embedding, ask: Ask, reranker: Reranker 
         return []
     search = _Search(snapshot, snapshot.text, embedding, ask)
     if not ask.rerank:
-        numbers, similarities = _best(ask.limit, *search.first_stage(ask.limit))
-        return _ranked(numbers, similarities, search.relevancies(numbers))
-    numbers, similarities = search.first_stage(max(POOL, ask.limit))
+        found = search.first_stage(ask.limit)
+        best = found.at(_descending(found.similarities, found.numbers)[: ask.limit])
+        return _ranked(best, search.relevancies(best))
+    found = search.first_stage(max(POOL, ask.limit))
     if reranker is None:
-        relevancies = search.relevancies(numbers)
+        relevancies = search.relevancies(found)
     else:
-        numbers, similarities, relevancies = _ask_reranker(snapshot, ask, reranker, numbers, similarities)
-    order = _descending(relevancies, numbers)[: ask.limit]
-    return _ranked(numbers[order], similarities[order], relevancies[order])
+        found, relevancies = _ask_reranker(snapshot, ask, reranker, found)
+    order = _descending(relevancies, found.numbers)[: ask.limit]
+    return _ranked(found.at(order), relevancies[order])
 
 
-def _best(limit: int, numbers: Rows, scores: Vectors) -> tuple[Rows, Vectors]:
-    order = _descending(scores, numbers)[:limit]
-    return numbers[order], scores[order]
+@frozen
+class _Found:
+    """Passages that the first stage found: where they are, their similarity, and what else is known of them.
+
+    `text` holds their scores by the words of the question as it stands, `cosines` those by its vector; None where they
+    were not worked out.
+    """
+
+    numbers: Rows
+    rows: Rows
+    similarities: Vectors
+    text: Vectors | None = None
+    cosines: Vectors | None = None
+
+    def at(self, places: Rows) -> _Found:
+        """Those at these places, in that order."""
+        text = None if self.text is None else self.text[places]
+        cosines = None if self.cosines is None else self.cosines[places]
+        return _Found(self.numbers[places], self.rows[places], self.similarities[places], text, cosines)
 
 
-def _ranked(numbers: Rows, similarities: Vectors, relevancies: Vectors) -> list[Ranked]:
-    columns = (numbers.tolist(), similarities.tolist(), relevancies.tolist())
+def _ranked(found: _Found, relevancies: Vectors) -> list[Ranked]:
+    columns = (found.numbers.tolist(), found.similarities.tolist(), relevancies.tolist())
     return [Ranked(*row) for row in zip(*columns, strict=True)]
 
 
@@ -101,31 +117,8 @@ class _Hits:
     elsewhere: float
 
 
-class _Known:
-    """What some passages scored."""
-
-    def __init__(self, numbers: Rows, scores: Vectors) -> None:
-        order = np.argsort(numbers)
-        self.numbers, self._scores = numbers[order], scores[order]
-
-    def of(self, numbers: Rows) -> Vectors | None:
-        """The scores of these passages; None unless all are known."""
-        return self._scores[np.searchsorted(self.numbers, numbers)] if self.holds(numbers).all() else None
-
-    def holds(self, numbers: Rows) -> Mask:
-        """Which of the passages are known."""
-        if not len(self.numbers):
-            return np.zeros(len(numbers), dtype=np.bool_)
-        places = np.minimum(np.searchsorted(self.numbers, numbers), len(self.numbers) - 1)
-        held: Mask = self.numbers[places] == numbers
-        return held
-
-
-_NOTHING = _Known(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.float32))
-
-
 class _Search:
-    """The state of one search: the question's terms and vector, the rows admitted, what was scored so far."""
+    """One search: the question's terms and vector, and the rows admitted."""
 
     def __init__(self, snapshot: Snapshot, text: TextView, embedding: Embedding, ask: Ask) -> None:
         self._snapshot = snapshot
@@ -143,44 +136,43 @@ class _Search:
         snapshot.check_width(len(self._vector))
         self._vector_weight = embedding.weight
         self._text_weight = 1 - embedding.weight
-        # By the words of the question as it stands, and by its vector: kept for the second stage.
-        self._scored = _NOTHING
-        self._cosines = _NOTHING
 
-    def first_stage(self, pool: int) -> tuple[Rows, Vectors]:
-        """Candidates with their similarity, in no order."""
+    def first_stage(self, pool: int) -> _Found:
+        """Candidates, in no order."""
         if self._ask.mode == "text":
             return self._by_text(pool)
         if self._ask.mode == "vector":
             return self._by_vector(pool)
         return self._by_both(max(pool, POOL), pool)
 
-    def relevancies(self, numbers: Rows) -> Vectors:
+    def relevancies(self, found: _Found) -> Vectors:
         """The second-stage score of each candidate."""
-        if not len(numbers):
+        if not len(found.numbers):
             return np.zeros(0, dtype=np.float32)
-        text = self._text_scores(self._plain, numbers) / self._bound if self._bound else np.float32(0)
-        score = self._text_weight * text + self._vector_weight * self._positive_cosines(numbers)
+        cosines = found.cosines if found.cosines is not None else self._cosines(found.rows)
+        score = self._vector_weight * np.maximum(cosines, 0)
+        if self._bound:
+            text = found.text if found.text is not None else self._text_scores(self._plain, found.numbers)
+            score = score + self._text_weight * (text / self._bound)
         whole = 1.0
         if self._pairs:
-            held = self._text.pairs(self._pairs, numbers.tolist())
-            score = score + PAIR_WEIGHT * _aligned(held, numbers) / len(self._pairs)
+            held = self._text.pairs(self._pairs, found.numbers.tolist())
+            score = score + PAIR_WEIGHT * held / len(self._pairs)
             whole += PAIR_WEIGHT
         return np.minimum(np.maximum(score / whole, 0), 1).astype(np.float32, copy=False)
 
-    def _by_text(self, pool: int) -> tuple[Rows, Vectors]:
+    def _by_text(self, pool: int) -> _Found:
         query = self._query()
         hits = self._matching(query, pool)
-        self._keep(query, hits.numbers, hits.scores)
-        return hits.numbers[:pool], _over(hits.scores[:pool], self._text.bound(query))
+        scores = hits.scores[:pool]
+        similarities = _over(scores, self._bound_of(query))
+        return _Found(hits.numbers[:pool], hits.rows[:pool], similarities, scores if query is self._plain else None)
 
-    def _by_vector(self, pool: int, least: float = -math.inf) -> tuple[Rows, Vectors]:
-        rows, cosines = self._snapshot.near(self._vector, self._admitted, pool, least)
-        numbers = self._snapshot.numbers[rows]
-        self._cosines = _Known(numbers, cosines)
-        return numbers, cosines
+    def _by_vector(self, pool: int) -> _Found:
+        rows, cosines = self._snapshot.near(self._vector, self._admitted, pool, -math.inf)
+        return _Found(self._snapshot.numbers[rows], rows, cosines, cosines=cosines)
 
-    def _by_both(self, pool: int, wanted: int) -> tuple[Rows, Vectors]:
+    def _by_both(self, pool: int, wanted: int) -> _Found:
         """The best `wanted` by the weighted sum, and more.
 
         Those that the words find come first. Of all others it is known how much their words can score at most, hence
@@ -188,26 +180,27 @@ class _Search:
         and a vague question they may be many; then the `pool` nearest stand for them.
         """
         query = self._query()
-        bound = self._text.bound(query)
+        bound = self._bound_of(query)
         weight = self._text_weight * self._ask.text_boost
         few = wanted <= _FEW
         hits = self._matching(query, pool, _REACH if few and self._snapshot.count >= _MANY else 0)
-        known = self._snapshot.vectors.scores_of(self._vector, hits.rows)
+        known = self._cosines(hits.rows)
         fused = self._fuse(weight, _over(hits.scores, bound), known)
         least = self._least_cosine(weight, fused, min(hits.elsewhere / bound, 1) if bound else 0, wanted)
-        others, cosines = self._by_vector(pool, least if few else -math.inf)
-        near = cosines >= least
-        others, cosines = others[near], cosines[near]
-        new = ~_Known(hits.numbers, hits.scores).holds(others)
-        others, cosines = others[new], cosines[new]
-        if hits.elsewhere > 0:
-            other_scores = self._text_scores(query, others)
-        else:
-            other_scores = np.zeros(len(others), dtype=np.float32)
-        numbers = np.concatenate([hits.numbers, others])
-        self._keep(query, numbers, np.concatenate([hits.scores, other_scores]))
-        self._cosines = _Known(numbers, np.concatenate([known, cosines]))
-        return numbers, np.concatenate([fused, self._fuse(weight, _over(other_scores, bound), cosines)])
+        rows, cosines = self._snapshot.near(self._vector, self._admitted, pool, least if few else -math.inf)
+        held = np.zeros(self._snapshot.count, dtype=np.bool_)
+        held[hits.rows] = True
+        new = (cosines >= least) & ~held[rows]
+        rows, cosines = rows[new], cosines[new]
+        numbers = self._snapshot.numbers[rows]
+        scores = np.zeros(len(rows), dtype=np.float32) if hits.elsewhere <= 0 else self._text_scores(query, numbers)
+        return _Found(
+            np.concatenate([hits.numbers, numbers]),
+            np.concatenate([hits.rows, rows]),
+            np.concatenate([fused, self._fuse(weight, _over(scores, bound), cosines)]),
+            np.concatenate([hits.scores, scores]) if query is self._plain else None,
+            np.concatenate([known, cosines]),
+        )
 
     def _least_cosine(self, weight: float, fused: Vectors, text: float, wanted: int) -> float:
         """What a passage whose words score at most `text` must reach to be among the best `wanted`."""
@@ -249,22 +242,15 @@ class _Search:
             seen &= self._admitted[rows]
         return _Hits(numbers[seen], rows[seen], scores[seen], float(scores[-1]) if len(scores) == asked else 0.0)
 
-    def _keep(self, query: TextQuery, numbers: Rows, scores: Vectors) -> None:
-        if query is self._plain:
-            self._scored = _Known(numbers, scores)
+    def _bound_of(self, query: TextQuery) -> float:
+        return self._bound if query is self._plain else self._text.bound(query)
 
     def _text_scores(self, query: TextQuery, numbers: Rows) -> Vectors:
         """BM25 of each passage named."""
-        known = self._scored.of(numbers) if query is self._plain else None
-        if known is None:
-            known = _aligned(self._text.search(query, len(numbers), numbers.tolist()), numbers)
-        return known
+        return _aligned(self._text.search(query, len(numbers), numbers.tolist()), numbers)
 
-    def _positive_cosines(self, numbers: Rows) -> Vectors:
-        known = self._cosines.of(numbers)
-        if known is None:
-            known = self._snapshot.vectors.scores_of(self._vector, self._snapshot.rows_of(numbers))
-        return np.maximum(known, 0)
+    def _cosines(self, rows: Rows) -> Vectors:
+        return self._snapshot.vectors.scores_of(self._vector, rows)
 
 
 def _vector(embedding: Embedding, ask: Ask) -> Vectors:
@@ -276,18 +262,17 @@ def _vector(embedding: Embedding, ask: Ask) -> Vectors:
     return vector.astype(np.float32)
 
 
-def _ask_reranker(
-    snapshot: Snapshot, ask: Ask, reranker: Reranker, numbers: Rows, similarities: Vectors
-) -> tuple[Rows, Vectors, Vectors]:
-    found = snapshot.passages(numbers.tolist())
-    kept = [place for place, n in enumerate(numbers.tolist()) if n in found]
-    scores = reranker(ask.question, [found[int(numbers[place])].text for place in kept])
+def _ask_reranker(snapshot: Snapshot, ask: Ask, reranker: Reranker, found: _Found) -> tuple[_Found, Vectors]:
+    numbers = found.numbers.tolist()
+    passages = snapshot.passages(numbers)
+    kept = [place for place, n in enumerate(numbers) if n in passages]
+    scores = reranker(ask.question, [passages[numbers[place]].text for place in kept])
     if len(scores) != len(kept):
         raise ValueError(f"the reranker gave {len(scores)} scores for {len(kept)} texts; one per text is needed")
     finite = [float(score) if math.isfinite(score) else -math.inf for score in scores]
     usable = [place for place, score in zip(kept, finite, strict=True) if score > -math.inf]
     usable_scores = np.asarray([score for score in finite if score > -math.inf], dtype=np.float32)
-    return numbers[usable], similarities[usable], usable_scores
+    return found.at(np.asarray(usable, dtype=np.int64)), usable_scores
 
 
 def _least_of_best(scores: Vectors, count: int) -> float:

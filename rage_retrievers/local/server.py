@@ -6,6 +6,7 @@ import ipaddress
 import socket
 import threading
 from collections.abc import Sequence
+from functools import lru_cache
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -69,6 +70,7 @@ class LocalServer:
         self.stop()
 
 
+@lru_cache(maxsize=64)
 def is_loopback(host: str) -> bool:
     """Whether a name or address can only mean this machine."""
     if host.lower() in ("localhost", "testserver"):

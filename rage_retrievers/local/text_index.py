@@ -162,8 +162,8 @@ class TextView:
         scores = [float(score) for score, _ in hits]
         return np.asarray(numbers, dtype=np.int64), np.asarray(scores, dtype=np.float32)
 
-    def pairs(self, pairs: Sequence[tuple[str, str]], within: Sequence[int]) -> tuple[Numbers, Vectors]:
-        """How many of the pairs of neighbouring terms each passage in `within` holds, as (numbers, counts)."""
+    def pairs(self, pairs: Sequence[tuple[str, str]], within: Sequence[int]) -> Vectors:
+        """How many of the pairs of neighbouring terms each passage in `within` holds, in that order."""
         from tantivy import Occur, Query
 
         named = (Occur.Must, self._named(within))
@@ -179,7 +179,7 @@ class TextView:
             numbers, counts = self._collect(Query.boolean_query(parts), len(within))
             for n, count in zip(numbers.tolist(), counts.tolist(), strict=True):
                 held[n] += count
-        return np.asarray(list(held), dtype=np.int64), np.asarray(list(held.values()), dtype=np.float32)
+        return np.asarray([held[n] for n in within], dtype=np.float32)
 
     def bound(self, query: TextQuery) -> float:
         """A score that no passage can exceed, so that score / bound is comparable between questions."""
