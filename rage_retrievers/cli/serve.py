@@ -34,7 +34,8 @@ def serve(
 
     with indexed(folder, api_key=api_key) as service:
         probe = SelfProbe()
-        with LocalServer(service, host=host, port=port, routes=operator_routes(host, probe)) as server:
+        routes = operator_routes(host, probe)
+        with LocalServer(service, host=host, port=port, routes=routes, loop_waits=True) as server:
             probe.knows(server.url, service, api_key)
             if as_json:
                 screen.write_json(_as_dict(service, server))

@@ -26,11 +26,16 @@ _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::\d+)?")
 
 
 def asgi_app(
-    service: LocalService, *, hosts: Callable[[str], bool] | None = None, routes: Sequence[BaseRoute] = ()
+    service: LocalService,
+    *,
+    hosts: Callable[[str], bool] | None = None,
+    routes: Sequence[BaseRoute] = (),
+    loop_waits: bool = False,
 ) -> Starlette:
     """The service as an ASGI application; `hosts` tells which Host header names are answered, all when None.
 
-    `routes` are answered beside the service's own, and before them.
+    `routes` are answered beside the service's own, and before them. Answers are worked out in threads; with
+    `loop_waits`, for a loop that serves nobody else, brief ones in the event loop itself, in a fifth less time.
     """
 
     async def answer(request: Request) -> Response:
@@ -44,8 +49,7 @@ def asgi_app(
         if request.scope["query_string"]:
             path += "?" + request.scope["query_string"].decode("latin-1")
         asked = (request.method, path, dict(request.headers), body)
-        if service.is_brief(request.method, path, body):
-            # A thread's turn would take a quarter as long again, however many ask at once.
+        if loop_waits and service.is_brief(request.method, path, body):
             return _response(service.handle(*asked))
         return _response(await run_in_threadpool(service.handle, *asked))
 

@@ -20,11 +20,18 @@ if TYPE_CHECKING:
 class LocalServer:
     """Serves from a daemon thread from `with` (or `start`) until its end (or `stop`); port 0 takes any free port.
 
-    Listens on a loopback address; any other `host` needs a service with an `api_key`, else `ConfigurationError`.
+    Listens on a loopback address; any other `host` needs a service with an `api_key`, else `ConfigurationError`. For
+    `routes` and `loop_waits` see `asgi_app`.
     """
 
     def __init__(
-        self, service: LocalService, *, host: str = "127.0.0.1", port: int = 0, routes: Sequence[BaseRoute] = ()
+        self,
+        service: LocalService,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        routes: Sequence[BaseRoute] = (),
+        loop_waits: bool = False,
     ) -> None:
         from rage_retrievers.local.asgi import PromptServer, asgi_app  # loaded while the first documents are read
 
@@ -35,7 +42,8 @@ class LocalServer:
         self._socket = _listen(host, port)
         self.host = host
         self.port: int = self._socket.getsockname()[1]
-        self._server = PromptServer(asgi_app(service, hosts=is_loopback if is_loopback(host) else None, routes=routes))
+        hosts = is_loopback if is_loopback(host) else None
+        self._server = PromptServer(asgi_app(service, hosts=hosts, routes=routes, loop_waits=loop_waits))
         self._thread: threading.Thread | None = None
 
     @property

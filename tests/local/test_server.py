@@ -132,9 +132,26 @@ def test_only_a_brief_answer_is_worked_out_in_the_servers_loop(
         return handle(*asked)  # type: ignore[no-any-return]
 
     monkeypatch.setattr(service, "handle", heard)
-    with LocalServer(service) as server:
+    with LocalServer(service, loop_waits=True) as server:
         assert post(server, body, pipeline) == (200 if pipeline == LOCAL_PIPELINE else 404)
     assert [name == "rage-local-server" for name in threads] == [brief]
+
+
+def test_a_loop_waits_only_where_it_was_told_to(
+    folder: Path, open_service: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An application that the service is mounted in has others to serve."""
+    service, asked = open_service(folder, follow_seconds=3600.0), list[str]()
+    handle = service.handle
+
+    def heard(*request: Any) -> LocalResponse:
+        asked.append(threading.current_thread().name)
+        return handle(*request)  # type: ignore[no-any-return]
+
+    monkeypatch.setattr(service, "handle", heard)
+    with LocalServer(service) as server:
+        assert post(server, {}) == 200
+    assert asked != ["rage-local-server"]
 
 
 def test_a_question_to_many_passages_is_not_brief(
