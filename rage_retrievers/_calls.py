@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 from pydantic import SecretStr
 
 from . import _endpoint
-from ._connection import Connection, Credential, check_settings, checked_id, connect
+from ._connection import Connection, check_settings, checked_id, connect
+from ._credential import Credential
 from ._endpoint import Address, Operation
 from ._flow import Clock, Flow, Send, Sleep, WireResponse
 from ._listeners import listeners_of
@@ -237,14 +238,14 @@ class Calls:
         credential = self.connection.credential
         token = credential.current()
         if token is None:
-            token = yield from credential.token(call.remaining)
+            token = yield from credential.token(call.clock, call.remaining)
         try:
             return (yield from self._send(operation, call, token))
         except UnauthorizedError:
             if not credential.renewable:
                 raise
             credential.expire(token)
-        renewed = yield from credential.token(call.remaining)
+        renewed = yield from credential.token(call.clock, call.remaining)
         return (yield from self._send(operation, call, renewed))
 
     def _send(self, operation: Operation[T], call: Call, token: SecretStr) -> Flow[T]:

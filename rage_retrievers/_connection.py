@@ -2,168 +2,24 @@
 
 from __future__ import annotations
 
-import copy
-import hashlib
 import ipaddress
-import os
 import re
-import threading
-import traceback
-from collections.abc import Awaitable, Callable
-from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from pydantic import SecretStr
-
+from ._credential import Credential
 from ._endpoint import ENVIRONMENTS, Address
-from ._flow import Flow, Wait, as_ask
 from ._version import __version__
 from .engines import Engines, embedded, engines_named
-from .errors import ConfigurationError, DeadlineExceededError, RageError
+from .errors import ConfigurationError
 from .models import Target
-from .observability.secrets import register_secret
 
 if TYPE_CHECKING:
     from .settings import VectorizeSettings
 
-TokenSource: TypeAlias = Callable[[], str] | Callable[[], Awaitable[str]]
-ApiKey: TypeAlias = str | SecretStr | TokenSource
-
 LOCAL = "local:"
 _MIB = 1024 * 1024
-
-
-def register_key(key: object) -> None:
-    """Register a token with redaction, where it is known without asking; what is wrong with it is told elsewhere."""
-    text = key.get_secret_value() if isinstance(key, SecretStr) else key
-    if isinstance(text, str):
-        register_secret(text.strip())
-
-
-class Credential:
-    """The token, fixed or asked for. A callable is asked once, and again after a 401. Never shown, never pickled.
-
-    Calls that need the token while it is asked for wait for the same answer, and its failure is everyone's; when the
-    call that asks is cancelled, another takes over.
-    """
-
-    __slots__ = ("_asking", "_digest", "_lock", "_process", "_source", "_token")
-
-    def __init__(self, key: ApiKey) -> None:
-        self._source = key if callable(key) else None
-        self._token: SecretStr | None = None
-        self._lock = threading.Lock()
-        self._asking: Future[RageError | None] | None = None
-        self._process = 0
-        self._digest = ""
-        if isinstance(key, SecretStr):
-            self._keep(key.get_secret_value())
-        elif isinstance(key, str):
-            self._keep(key)
-        elif not callable(key):
-            raise ConfigurationError(
-                f"api_key is a {type(key).__name__}; give a text, a SecretStr, or a function that returns the token."
-            )
-
-    @property
-    def renewable(self) -> bool:
-        """Whether the token is asked for, so that a fresh one may be had."""
-        return self._source is not None
-
-    @property
-    def digest(self) -> str:
-        """Tells tokens apart without holding one; empty until a callable was asked."""
-        return self._digest
-
-    def token(self, remaining: Callable[[], float]) -> Flow[SecretStr]:
-        """The token; asked for where that is needed, by one of the calls that need it. `remaining` is this call's time.
-
-        Raises ConfigurationError if the function fails, DeadlineExceededError if another call's asking takes too long.
-        """
-        while True:
-            with self._lock:
-                if self._token is not None:
-                    return self._token
-                # A child of a fork inherits what its parent asked, and would never hear the answer.
-                mine = self._asking is None or self._process != os.getpid()
-                if mine:
-                    self._asking, self._process = Future(), os.getpid()
-                asking = self._asking
-            assert asking is not None  # the lines above have made it
-            if mine:
-                return (yield from self._ask(asking))
-            failed = yield from _followed(asking, remaining)
-            if failed is not None:
-                # An exception collects the traceback of everyone who raises it, so each raises its own.
-                raise copy.copy(failed) from failed
-
-    def _ask(self, asking: Future[RageError | None]) -> Flow[SecretStr]:
-        failed: RageError | None = None
-        try:
-            return self._keep((yield as_ask(self._source)))
-        except RageError as error:
-            failed = error
-            raise
-        except Exception as error:  # whatever the user's function raises
-            failed = _not_had(error)
-        finally:
-            with self._lock:
-                self._asking = None
-            asking.set_result(failed)
-        raise failed  # here, where what the function raised is no context of it
-
-    def current(self) -> SecretStr | None:
-        """The token, if it is known without asking."""
-        return self._token
-
-    def expire(self, token: SecretStr) -> None:
-        """The service refused `token`: ask again, unless somebody already has."""
-        if self._source is not None and self._token is token:
-            self._token = None
-
-    def _keep(self, token: object) -> SecretStr:
-        text = token.get_secret_value() if isinstance(token, SecretStr) else token
-        if not isinstance(text, str):
-            raise ConfigurationError(f"api_key gave a {type(text).__name__}; it must return the token as text.")
-        text = text.strip()
-        if not text:
-            raise ConfigurationError("api_key is empty; give the token, or set VECTORIZE_API_KEY.")
-        if not re.fullmatch(r"[\x21-\x7e]+", text):
-            raise ConfigurationError("api_key holds a space, a control or a non-ASCII character; a token has none.")
-        register_secret(text)
-        self._token = kept = SecretStr(text)
-        self._digest = hashlib.sha256(text.encode()).hexdigest()[:16]
-        return kept
-
-    def __repr__(self) -> str:
-        return "Credential(***)"
-
-    def __reduce__(self) -> tuple[object, ...]:
-        raise TypeError("a credential is not pickled; it is read again where it is needed")
-
-
-def _not_had(error: Exception) -> ConfigurationError:
-    """What the user's function raised, told by its class and place: its words, and its chain's, may hold the token."""
-    place = ""
-    for frame, line in traceback.walk_tb(error.__traceback__):  # which reads no files; the last one is where it began
-        place = f" at {os.path.basename(frame.f_code.co_filename)}:{line}"
-    return ConfigurationError(
-        f"api_key could not be had: the function that returns it raised {type(error).__name__}{place}; its words "
-        "are not shown, for they may hold the token."
-    )
-
-
-def _followed(asking: Future[RageError | None], remaining: Callable[[], float]) -> Flow[RageError | None]:
-    """How another call's asking ended: its error, or None where there is a token or nobody asks any more."""
-    try:
-        failed: RageError | None = yield Wait(asking, max(0.0, remaining()))
-    except TimeoutError:
-        raise DeadlineExceededError(
-            "The time of the call was spent waiting for api_key's function; raise timeout= if it needs longer."
-        ) from None
-    return failed
 
 
 @dataclass(frozen=True, slots=True)

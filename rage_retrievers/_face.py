@@ -10,7 +10,8 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Self
 
 from ._calls import Calls
-from ._connection import check_settings, register_key
+from ._connection import check_settings
+from ._credential import register_key
 from ._keywords import unknown_keyword
 from .client import AsyncVectorizeClient, VectorizeClient
 from .engines import Engines

@@ -93,12 +93,21 @@ class Wait:
     timeout: float
 
 
+class LateError(Exception):
+    """The user's own function took longer than it was given."""
+
+
 @frozen
 class Ask:
-    """Call the user's own function, which may be sync or async, and answer what it returns."""
+    """Call the user's own function, which may be sync or async, and answer what it returns.
+
+    With `timeout`, in seconds, it raises LateError after that: a sync function goes on in a thread of its own, an async
+    one is cancelled.
+    """
 
     call: Callable[[], Any] | None = None
     acall: Callable[[], Awaitable[Any]] | None = None
+    timeout: float | None = None
 
 
 @frozen
@@ -196,9 +205,14 @@ async def adrive(flow: Generator[E, Any, T], world: AsyncPerforms[E]) -> T:
         answer = problem = None
 
 
+def is_async(function: Any) -> bool:
+    """Whether calling it gives a coroutine."""
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
+
+
 def as_ask(function: Any, *arguments: Any) -> Ask:
     """The effect of calling a function of the user's, sync or async, with these arguments."""
-    if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__):
+    if is_async(function):
 
         def acall() -> Awaitable[Any]:
             return function(*arguments)  # type: ignore[no-any-return]
@@ -221,6 +235,7 @@ __all__: Sequence[str] = [
     "Effect",
     "Flow",
     "Headers",
+    "LateError",
     "Performs",
     "Promise",
     "Race",
@@ -234,4 +249,5 @@ __all__: Sequence[str] = [
     "as_ask",
     "drive",
     "immediate",
+    "is_async",
 ]

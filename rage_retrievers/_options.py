@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from ._connection import ApiKey
+from ._credential import ApiKey
 from ._keywords import unknown_keyword
 from .engines import Engines
 from .errors import ConfigurationError

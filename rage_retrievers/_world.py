@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import math
 import random
 import threading
 import time
@@ -12,7 +13,21 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from typing import Any, Protocol
 
 from ._aside import aside
-from ._flow import Ask, Effect, Flow, Promise, Race, Send, Sleep, Wait, WireRequest, WireResponse, adrive, drive
+from ._flow import (
+    Ask,
+    Effect,
+    Flow,
+    LateError,
+    Promise,
+    Race,
+    Send,
+    Sleep,
+    Wait,
+    WireRequest,
+    WireResponse,
+    adrive,
+    drive,
+)
 
 
 class Engine(Protocol):
@@ -72,11 +87,11 @@ class BlockingWorld(_RealClock):
                 return time.sleep(min(seconds, _LONGEST_SLEEP))
             case Wait(promise, timeout):
                 return promise.result(min(timeout, threading.TIMEOUT_MAX))
-            case Ask(call, acall):
-                if call is not None:
-                    return call()
-                assert acall is not None  # an Ask has one of the two
-                return run_apart(acall)
+            case Ask(call, acall, timeout):
+                if acall is not None:
+                    return run_apart(acall, timeout)
+                assert call is not None  # an Ask has one of the two
+                return call() if timeout is None else _in_time(_begun(call), timeout)
             case Race():
                 return self._race(effect)
             case _:
@@ -140,8 +155,26 @@ def _winner(runners: list[Future[Any]], next_done: Any) -> tuple[int, Any]:
     return 0, runners[0].result()
 
 
-def run_apart(acall: Callable[[], Awaitable[Any]]) -> Any:
-    """Run an async function from blocking code, in a thread with its own loop; an interrupt here cancels it there."""
+def _begun(call: Callable[[], Any]) -> Future[Any]:
+    """Call the user's function in another thread, which is left behind when it takes too long."""
+    context = contextvars.copy_context()
+    return aside(lambda: context.run(call))
+
+
+def _in_time(outcome: Future[Any], timeout: float) -> Any:
+    # In glances: a signal that comes just before a wait for ever, and on Windows any, would not end it.
+    end = time.monotonic() + timeout
+    while not wait([outcome], min(_GLANCE, max(end - time.monotonic(), 0))).done:
+        if time.monotonic() >= end:
+            raise LateError
+    return outcome.result()
+
+
+def run_apart(acall: Callable[[], Awaitable[Any]], timeout: float | None = None) -> Any:
+    """Run an async function from blocking code, in a thread with its own loop.
+
+    An interrupt here cancels it there, and so does the end of its time, which raises LateError.
+    """
     begun: Future[tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]]] = Future()
 
     async def call() -> Any:
@@ -153,10 +186,7 @@ def run_apart(acall: Callable[[], Awaitable[Any]]) -> Any:
     context = contextvars.copy_context()
     outcome = aside(lambda: context.run(asyncio.run, call()))
     try:
-        # In glances: a signal that comes just before a wait for ever, and on Windows any, would not end it.
-        while not wait([outcome], _GLANCE).done:
-            pass
-        return outcome.result()
+        return _in_time(outcome, math.inf if timeout is None else timeout)
     except BaseException:
         wait([begun, outcome], return_when=FIRST_COMPLETED)
         if not outcome.done():
@@ -184,11 +214,11 @@ class AsyncioWorld(_RealClock):
                 return await asyncio.sleep(seconds)
             case Wait(promise, timeout):
                 return await _until(promise, timeout)
-            case Ask(call, acall):
+            case Ask(call, acall, timeout):
                 if acall is not None:
-                    return await acall()
+                    return await _acall_in_time(acall, timeout)
                 assert call is not None  # an Ask has one of the two
-                return await asyncio.to_thread(call)
+                return await _acall_apart(call, timeout)
             case Race():
                 return await self._race(effect)
             case _:
@@ -213,6 +243,26 @@ class AsyncioWorld(_RealClock):
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _acall_in_time(acall: Callable[[], Awaitable[Any]], timeout: float | None) -> Any:
+    try:
+        async with asyncio.timeout(timeout) as limit:
+            return await acall()
+    except TimeoutError:
+        if limit.expired():
+            raise LateError from None
+        raise  # its own
+
+
+async def _acall_apart(call: Callable[[], Any], timeout: float | None) -> Any:
+    outcome = _begun(call)
+    try:
+        return await _until(outcome, _LONGEST_SLEEP if timeout is None else min(timeout, _LONGEST_SLEEP))
+    except TimeoutError:
+        if not outcome.done():
+            raise LateError from None
+        raise  # its own
 
 
 async def _until(promise: Promise, timeout: float) -> Any:

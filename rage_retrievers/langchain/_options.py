@@ -15,7 +15,7 @@ from langchain_core.messages import (
 )
 from typing_extensions import TypedDict
 
-from .._connection import ApiKey
+from .._credential import ApiKey
 from .._keywords import unknown_keyword
 from ..engines import Engines
 from ..filters import Condition

@@ -11,7 +11,7 @@ from llama_index.core.schema import QueryBundle
 from llama_index.core.vector_stores.types import MetadataFilters
 from typing_extensions import TypedDict, Unpack
 
-from .._connection import ApiKey
+from .._credential import ApiKey
 from .._face import folded
 from .._keywords import unknown_keyword
 from ..engines import Engines

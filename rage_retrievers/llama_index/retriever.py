@@ -17,7 +17,7 @@ from pydantic import SecretStr
 from typing_extensions import Unpack
 
 from .._closing import AsyncClosing, Closing
-from .._connection import ApiKey
+from .._credential import ApiKey
 from .._face import Link, canonical, without_token
 from .._keywords import nearest
 from ..client import ResearchOptions

@@ -19,7 +19,7 @@ EVENTS = {"observability.events"}
 LAZY = {"observability.redaction"}
 LIGHT = {"observability.correlation", "observability.secrets"}
 BELOW_CLIENT = CORE | EVENTS | LIGHT | {"_endpoint", "_world", "engines", "resilience", "settings"}
-CLIENT = {"_calls", "_connection", "_listeners", "_options", "_policies", "client"}
+CLIENT = {"_calls", "_connection", "_credential", "_listeners", "_options", "_policies", "client"}
 BELOW_FACES = BELOW_CLIENT | CLIENT | {"_face", "filters", "scope", "context", "observability"}
 
 ALLOWED: dict[str, set[str]] = {
@@ -52,11 +52,12 @@ ALLOWED: dict[str, set[str]] = {
     "filters": CORE | {"filters"},
     "scope": CORE | {"filters"},
     "context": CORE | {"context"},
-    "_connection": BELOW_CLIENT | {"local"},
+    "_credential": {"_flow", "errors", "observability.secrets"},
+    "_connection": BELOW_CLIENT | {"_credential", "local"},
     "_listeners": CORE | {"observability", "settings"},
     "_policies": {"resilience", "settings"},
-    "_options": CORE | EVENTS | {"_connection", "engines", "resilience", "settings"},
-    "_calls": BELOW_CLIENT | {"_connection", "_listeners", "_options", "_policies"} | LAZY,
+    "_options": CORE | EVENTS | {"_credential", "engines", "resilience", "settings"},
+    "_calls": BELOW_CLIENT | {"_connection", "_credential", "_listeners", "_options", "_policies"} | LAZY,
     "client": BELOW_CLIENT | {"_calls", "_connection", "_options"},
     # `local` knows the wire protocol and nothing of the clients.
     "local": {"_aside", "_frozen", "errors", "local"},

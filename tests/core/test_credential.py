@@ -3,55 +3,81 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Generator
 from typing import Any
 
 import pytest
 from pydantic import SecretStr
 
-from rage_retrievers._connection import Credential
-from rage_retrievers._flow import Ask, Wait
+from rage_retrievers._credential import Credential
+from rage_retrievers._flow import Ask, LateError, Wait
 from rage_retrievers.errors import ConfigurationError, DeadlineExceededError
 
 
-def asking() -> Credential:
-    return Credential(lambda: "never called here: these tests answer in its place")
+class Vault:
+    """A function that gives the token, or raises in its place."""
+
+    def __init__(self, *answers: str | BaseException) -> None:
+        self.answers = list(answers)
+
+    def __call__(self) -> str:
+        answer = self.answers.pop(0)
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
 
 
-def begun(credential: Credential, effect: type[Any], remaining: float = 5.0) -> Generator[Any, Any, SecretStr]:
-    """A call that needs the token, at its first effect."""
-    flow = credential.token(lambda: remaining)
-    assert type(next(flow)) is effect
-    return flow
+class Begun:
+    """A call that needs the token, at its first effect, which is of this kind."""
+
+    def __init__(self, credential: Credential, effect: type[Any], remaining: float = 5.0, now: float = 0.0) -> None:
+        self.effect: Any
+        self.flow = credential.token(_At(now), lambda: remaining)
+        self.effect = next(self.flow)
+        assert type(self.effect) is effect
+
+    def performed(self) -> str:
+        """Perform the effect as the world would; gives the token that the call goes on with."""
+        if isinstance(self.effect, Ask):
+            assert self.effect.call is not None
+            answer = self.effect.call()
+        else:
+            answer = self.effect.promise.result(0)
+        with pytest.raises(StopIteration) as stop:
+            self.flow.send(answer)
+        token = stop.value.value
+        assert isinstance(token, SecretStr)
+        return token.get_secret_value()
 
 
-def ended(flow: Generator[Any, Any, SecretStr], answer: Any) -> str:
-    with pytest.raises(StopIteration) as stop:
-        flow.send(answer)
-    assert isinstance(stop.value.value, SecretStr)
-    token: SecretStr = stop.value.value
-    return token.get_secret_value()
+class _At:
+    def __init__(self, now: float) -> None:
+        self._now = now
+
+    def monotonic(self) -> float:
+        return self._now
+
+    time = random = monotonic
 
 
 def test_calls_that_need_the_token_together_ask_once() -> None:
     """The first one asks, the others wait for its answer."""
-    credential = asking()
-    first, others = begun(credential, Ask), [begun(credential, Wait) for _ in range(3)]
-    assert ended(first, "t-1") == "t-1"
-    assert [ended(other, None) for other in others] == ["t-1"] * 3
+    credential = Credential(Vault("t-1"))
+    first, others = Begun(credential, Ask), [Begun(credential, Wait) for _ in range(3)]
+    assert first.performed() == "t-1"
+    assert [other.performed() for other in others] == ["t-1"] * 3
 
 
 def test_calls_refused_together_ask_once_more() -> None:
     """Whoever hears of the 401 later takes the token that is there, and whoever hears of it now waits."""
-    credential = asking()
-    ended(begun(credential, Ask), "t-1")
+    credential = Credential(Vault("t-1", "t-2"))
+    Begun(credential, Ask).performed()
     refused = credential.current()
     assert refused is not None
     credential.expire(refused)
-    first = begun(credential, Ask)
+    first = Begun(credential, Ask)
     credential.expire(refused)
-    second = begun(credential, Wait)
-    assert (ended(first, "t-2"), ended(second, None)) == ("t-2", "t-2")
+    second = Begun(credential, Wait)
+    assert (first.performed(), second.performed()) == ("t-2", "t-2")
     credential.expire(refused)
     kept = credential.current()
     assert kept is not None
@@ -60,44 +86,79 @@ def test_calls_refused_together_ask_once_more() -> None:
 
 def test_a_failure_is_everyones_and_not_kept() -> None:
     """Those who waited raise their own copy of the error; the next call asks again."""
-    credential = asking()
-    first, second = begun(credential, Ask), begun(credential, Wait)
+    credential = Credential(Vault(OSError("vault sealed"), "t-1"))
+    first, second = Begun(credential, Ask), Begun(credential, Wait)
     with pytest.raises(ConfigurationError, match="OSError") as raised:
-        first.throw(OSError("vault sealed"))
+        first.performed()
     with pytest.raises(ConfigurationError, match="OSError") as followed:
-        second.send(raised.value)
+        second.performed()
+    assert raised.value.__context__ is None
     assert followed.value is not raised.value
-    assert ended(begun(credential, Ask), "t-1") == "t-1"
+    assert Begun(credential, Ask).performed() == "t-1"
 
 
 @pytest.mark.parametrize("end", [asyncio.CancelledError(), KeyboardInterrupt(), GeneratorExit()])
 def test_when_the_call_that_asks_is_cancelled_another_asks(end: BaseException) -> None:
-    """A cancelled call takes nobody with it."""
-    credential = asking()
-    first, second = begun(credential, Ask), begun(credential, Wait)
+    """A cancelled call takes nobody with it: neither before its function is called, nor when that is what ends."""
+    credential = Credential(Vault(end, "t-1"))
+    never, first, second = Begun(credential, Ask), Begun(credential, Wait), Begun(credential, Wait)
     with pytest.raises(type(end)):
-        first.throw(end)
-    assert type(second.send(None)) is Ask
-    assert ended(second, "t-1") == "t-1"
+        never.flow.throw(end)
+    first.effect = first.flow.send(None)
+    with pytest.raises(type(end)):
+        first.performed()
+    second.effect = second.flow.send(None)
+    assert second.performed() == "t-1"
 
 
-def test_waiting_for_the_token_heeds_the_deadline() -> None:
-    """A function that hangs costs those who wait their own time and no more."""
-    credential = asking()
-    begun_by_another = begun(credential, Ask)
-    flow = credential.token(lambda: 0.25)
-    wait = next(flow)
-    assert isinstance(wait, Wait)
-    assert wait.timeout == 0.25
-    with pytest.raises(DeadlineExceededError, match="api_key"):
-        flow.throw(TimeoutError())
-    assert ended(begun_by_another, "t-1") == "t-1"
+def test_asking_for_the_token_heeds_the_deadline() -> None:
+    """A function that hangs costs each call its own time and no more, the one that asks among them."""
+    credential = Credential(Vault("t-1"))
+    first, second = Begun(credential, Ask, 0.5), Begun(credential, Wait, 0.25)
+    assert (first.effect.timeout, second.effect.timeout) == (0.5, 0.25)
+    for call, late in ((first, LateError()), (second, TimeoutError())):
+        with pytest.raises(DeadlineExceededError, match="api_key"):
+            call.flow.throw(late)
+
+
+def test_what_a_late_function_gives_serves_later_calls() -> None:
+    """A function slower than every call would be asked in vain for ever."""
+    credential = Credential(Vault("t-1"))
+    first = Begun(credential, Ask)
+    assert first.effect.call is not None
+    second = Begun(credential, Wait)
+    with pytest.raises(DeadlineExceededError):
+        first.flow.throw(LateError())
+    first.effect.call()
+    assert second.performed() == "t-1"
+    kept = credential.current()
+    assert kept is not None
+    assert kept.get_secret_value() == "t-1"
+
+
+def test_a_function_that_never_returns_is_given_up() -> None:
+    """After a minute the next call asks once more; until then calls start no second thread that hangs."""
+    credential = Credential(Vault("t-1", "t-2", "t-3"))
+    lost = Begun(credential, Ask)
+    Begun(credential, Wait, now=60.0)
+    assert Begun(credential, Ask, now=60.1).performed() == "t-1"
+    refused = credential.current()
+    assert refused is not None
+    credential.expire(refused)
+    another = Begun(credential, Ask, now=61.0)
+    assert lost.effect.call is not None
+    lost.effect.call()
+    late = credential.current()
+    assert late is not None
+    credential.expire(late)
+    Begun(credential, Wait, now=61.0)  # the end of the one was not the end of the other
+    assert another.performed() == "t-3"
 
 
 def test_a_forked_child_asks_for_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the parent asked is answered in the parent alone."""
-    credential = asking()
-    in_the_parent = begun(credential, Ask)
+    credential = Credential(Vault("t-1"))
+    in_the_parent = Begun(credential, Ask)
     monkeypatch.setattr("os.getpid", lambda: -1)
-    assert ended(begun(credential, Ask), "t-1") == "t-1"
-    in_the_parent.close()
+    assert Begun(credential, Ask).performed() == "t-1"
+    in_the_parent.flow.close()
