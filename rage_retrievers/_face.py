@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import pickle
 import types
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from typing_extensions import TypedDict
 
 from ._calls import Calls
 from ._connection import check_settings
-from ._credential import register_key
+from ._credential import ApiKey, register_key
 from ._keywords import unknown_keyword
 from .client import AsyncVectorizeClient, VectorizeClient
 from .engines import Engines
 from .errors import ConfigurationError
 from .models import AdvancedQuery
-from .resilience import Bulkhead
+from .observability.events import Listener
+from .resilience import Bulkhead, Pipeline
 from .scope import current_scope
 
 if TYPE_CHECKING:
@@ -30,6 +33,47 @@ if TYPE_CHECKING:
 
     HttpClient: TypeAlias = httpx.Client
     AsyncHttpClient: TypeAlias = httpx.AsyncClient
+
+
+class SearchOptions(TypedDict, total=False):
+    """How passages are looked for; `mode` to `text_boost` are the parts of `advanced_query`."""
+
+    metadata_filters: Sequence[Mapping[str, Any]] | Mapping[str, Any] | None
+    advanced_query: AdvancedQuery | Mapping[str, Any] | None
+    mode: Literal["text", "vector", "hybrid"] | None
+    text_fields: list[str] | None
+    match_type: Literal["match", "match_phrase", "multi_match"] | None
+    text_boost: float | None
+    min_score: float | None
+    timeout: float | None
+
+
+class MadeFrom(SearchOptions, total=False):
+    """What a retriever of either framework is made from. None stands for not given; then `VectorizeSettings` decides.
+
+    Beside what a call takes: the connection, the policies (`resilience`), `listeners`, and your own `http_client` or
+    `async_http_client`, which are never closed here.
+    """
+
+    api_key: ApiKey | None
+    api_token: ApiKey | None
+    organization: str | None
+    pipeline_id: str | None
+    environment: Literal["prod", "staging", "dev", "local"] | None
+    base_url: str | None
+    retrieval_url: str | None
+    num_results: int | None
+    rerank: bool | None
+    engine: str | Engines | None
+    resilience: Pipeline | None
+    listeners: Sequence[Listener] | None
+    allow_insecure: bool | None
+    max_response_mib: float | None
+    user_agent: str | None
+    settings: VectorizeSettings | None
+    http_client: HttpClient | None
+    async_http_client: AsyncHttpClient | None
+
 
 _READ = ("settings", "base_url", "environment", "retrieval_url", "allow_insecure", "max_response_mib", "user_agent")
 _IDS = ("organization", "pipeline_id")

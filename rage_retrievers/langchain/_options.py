@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 from langchain_core.messages import (
     AIMessage,
@@ -13,25 +13,16 @@ from langchain_core.messages import (
     SystemMessage,
     convert_to_messages,
 )
-from typing_extensions import TypedDict
 
-from .._credential import ApiKey
+from .._face import MadeFrom, SearchOptions
 from .._keywords import unknown_keyword
-from ..engines import Engines
 from ..filters import Condition
-from ..models import AdvancedQuery
-from ..observability.events import Listener
-from ..resilience import Pipeline
-
-if TYPE_CHECKING:
-    from .._face import AsyncHttpClient, HttpClient
-    from ..settings import VectorizeSettings
 
 Context: TypeAlias = Mapping[str, Any] | Sequence[Mapping[str, Any] | BaseMessage | tuple[str, str]] | None
 RuntimeFilters: TypeAlias = Callable[[Any], Condition]
 
 
-class CallOptions(TypedDict, total=False):
+class CallOptions(SearchOptions, total=False):
     """What can be said per call. Leaving one out and giving None, False, 0.0 or [] are different things.
 
     `k` is `num_results`. `filters` takes `F(...)` expressions or raw filters. `mode`, `text_fields`, `match_type` and
@@ -43,20 +34,12 @@ class CallOptions(TypedDict, total=False):
     num_results: int
     rerank: bool
     filters: Condition | None
-    metadata_filters: Sequence[Mapping[str, Any]] | Mapping[str, Any] | None
     context: Context
-    advanced_query: AdvancedQuery | Mapping[str, Any] | None
-    mode: Literal["text", "vector", "hybrid"] | None
-    text_fields: list[str] | None
-    match_type: Literal["match", "match_phrase", "multi_match"] | None
-    text_boost: float | None
-    min_score: float | None
-    timeout: float | None
     pipeline_id: str
     organization: str
 
 
-class RetrieverOptions(TypedDict, total=False):
+class RetrieverOptions(MadeFrom, total=False):
     """What a retriever is made from. None stands for not given; then `VectorizeSettings` decides.
 
     Beside what a call takes: the connection, the policies (`resilience`), `listeners`, and your own `http_client` or
@@ -64,35 +47,9 @@ class RetrieverOptions(TypedDict, total=False):
     that nobody can widen.
     """
 
-    api_key: ApiKey | None
-    api_token: ApiKey | None
-    organization: str | None
-    pipeline_id: str | None
-    environment: Literal["prod", "staging", "dev", "local"] | None
-    base_url: str | None
-    retrieval_url: str | None
     k: int | None
-    num_results: int | None
-    rerank: bool | None
     filters: Condition | None
-    metadata_filters: Sequence[Mapping[str, Any]] | Mapping[str, Any] | None
     context: Context
-    advanced_query: AdvancedQuery | Mapping[str, Any] | None
-    mode: Literal["text", "vector", "hybrid"] | None
-    text_fields: list[str] | None
-    match_type: Literal["match", "match_phrase", "multi_match"] | None
-    text_boost: float | None
-    min_score: float | None
-    timeout: float | None
-    engine: str | Engines | None
-    resilience: Pipeline | None
-    listeners: Sequence[Listener] | None
-    allow_insecure: bool | None
-    max_response_mib: float | None
-    user_agent: str | None
-    settings: VectorizeSettings | None
-    http_client: HttpClient | None
-    async_http_client: AsyncHttpClient | None
     runtime_filters: RuntimeFilters | None
     name: str | None
     tags: list[str] | None

@@ -4,26 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 from llama_index.core.base.llms.types import ChatMessage, MessageRole
 from llama_index.core.schema import QueryBundle
 from llama_index.core.vector_stores.types import MetadataFilters
-from typing_extensions import TypedDict, Unpack
+from typing_extensions import Unpack
 
-from .._credential import ApiKey
-from .._face import folded
+from .._face import MadeFrom, SearchOptions, folded
 from .._keywords import unknown_keyword
-from ..engines import Engines
 from ..filters import Condition
-from ..models import AdvancedQuery, Message
-from ..observability.events import Listener
-from ..resilience import Pipeline
+from ..models import Message
 from .filters import from_metadata_filters
-
-if TYPE_CHECKING:
-    from .._face import AsyncHttpClient, HttpClient
-    from ..settings import VectorizeSettings
 
 __all__ = [
     "CALL_NAMES",
@@ -39,7 +31,7 @@ __all__ = [
 Context: TypeAlias = Mapping[str, Any] | Sequence[Message | ChatMessage] | None
 
 
-class QueryOverrides(TypedDict, total=False):
+class QueryOverrides(SearchOptions, total=False):
     """What can be said per question. Leaving one out and giving None, False, 0.0 or [] are different things.
 
     `similarity_top_k` is `num_results`. `filters` takes `MetadataFilters`, `F(...)` expressions or raw filters. `mode`,
@@ -51,55 +43,21 @@ class QueryOverrides(TypedDict, total=False):
     similarity_top_k: int
     rerank: bool
     filters: MetadataFilters | Condition | None
-    metadata_filters: Sequence[Mapping[str, Any]] | Mapping[str, Any] | None
     context: Context
-    advanced_query: AdvancedQuery | Mapping[str, Any] | None
-    mode: Literal["text", "vector", "hybrid"] | None
-    text_fields: list[str] | None
-    match_type: Literal["match", "match_phrase", "multi_match"] | None
-    text_boost: float | None
-    min_score: float | None
-    timeout: float | None
     pipeline_id: str
     organization: str
 
 
-class RetrieverOptions(TypedDict, total=False):
+class RetrieverOptions(MadeFrom, total=False):
     """What a retriever is made from. None stands for not given; then `VectorizeSettings` decides.
 
     Beside what a query takes: the connection, the policies (`resilience`), `listeners`, and your own `http_client` or
     `async_http_client`, which are never closed here.
     """
 
-    api_key: ApiKey | None
-    api_token: ApiKey | None
-    organization: str | None
-    pipeline_id: str | None
-    environment: Literal["prod", "staging", "dev", "local"] | None
-    base_url: str | None
-    retrieval_url: str | None
-    num_results: int | None
     similarity_top_k: int | None
-    rerank: bool | None
     filters: MetadataFilters | Condition | None
-    metadata_filters: Sequence[Mapping[str, Any]] | Mapping[str, Any] | None
     context: Context
-    advanced_query: AdvancedQuery | Mapping[str, Any] | None
-    mode: Literal["text", "vector", "hybrid"] | None
-    text_fields: list[str] | None
-    match_type: Literal["match", "match_phrase", "multi_match"] | None
-    text_boost: float | None
-    min_score: float | None
-    timeout: float | None
-    engine: str | Engines | None
-    resilience: Pipeline | None
-    listeners: Sequence[Listener] | None
-    allow_insecure: bool | None
-    max_response_mib: float | None
-    user_agent: str | None
-    settings: VectorizeSettings | None
-    http_client: HttpClient | None
-    async_http_client: AsyncHttpClient | None
 
 
 CALL_NAMES = frozenset(QueryOverrides.__annotations__)
