@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypedDict
 
+from ._checks import is_number, shown
 from ._credential import ApiKey
 from ._keywords import unknown_keyword
 from .engines import Engines
@@ -82,8 +83,8 @@ class ResearchPlan:
     def __post_init__(self) -> None:
         for name in ("timeout", "poll_every"):
             value = getattr(self, name)
-            if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < float("inf"):
-                raise ConfigurationError(f"{name} = {value!r} cannot be used; use a number of seconds above 0.")
+            if not is_number(value) or value <= 0:
+                raise ConfigurationError(f"{name} = {shown(value)} cannot be used; use a number of seconds above 0.")
         if inspect.iscoroutinefunction(self.on_progress):
             raise ConfigurationError("on_progress is an async function, which nobody would await; give a plain one.")
         if self.n8n is not None and not (isinstance(self.n8n, Mapping) and {"account", "webhookPath"} <= {*self.n8n}):

@@ -102,7 +102,7 @@ class BlockingWorld(_RealClock):
         runner = _Runner(self)
         try:
             runners = [_beside(race.first, runner)]
-            wait(runners, race.delay)
+            wait(runners, min(race.delay, threading.TIMEOUT_MAX))
             second = None if runners[0].done() else race.second()
             if second is not None:
                 runners.append(_beside(second, runner))

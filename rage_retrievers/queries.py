@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self, TypeAlias, TypedDict
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from ._checks import shown
 from ._keywords import nearest, unknown_keyword
 from .errors import ConfigurationError
 
@@ -162,12 +163,7 @@ def _explain(values: Mapping[str, Any], invalid: ValidationError) -> Exception:
             return ConfigurationError(f"{name} is missing; {_REMEDIES.get(name, 'give it a value')}.")
         # A question or a conversation may hold personal data, so errors name only its type.
         value = values.get(name)
-        shown = f"of type {type(value).__name__}" if name in _PRIVATE_TEXT else f"= {_short(value)}"
+        said = f"of type {type(value).__name__}" if name in _PRIVATE_TEXT else f"= {shown(value)}"
         reason = str(problem["msg"]).removeprefix("Value error, ")
-        return ConfigurationError(f"{name} {shown} cannot be used: {reason}; {_REMEDIES.get(name, 'correct it')}.")
+        return ConfigurationError(f"{name} {said} cannot be used: {reason}; {_REMEDIES.get(name, 'correct it')}.")
     return ConfigurationError("The query cannot be used.")
-
-
-def _short(value: object, most: int = 80) -> str:
-    shown = repr(value)
-    return shown if len(shown) <= most else shown[: most - 1] + "…"

@@ -7,7 +7,6 @@ lists that another tool has put in order without writing scores (LangChain's Ens
 
 from __future__ import annotations
 
-import math
 import re
 import unicodedata
 from collections import defaultdict
@@ -15,6 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol, TypeAlias
 
+from .._checks import is_number, shown
 from ..errors import ConfigurationError
 from ..models import Retrieval, ScoreName
 from .formats import STYLES, Style, block, render
@@ -104,10 +104,8 @@ class Threshold:
     def __post_init__(self) -> None:
         for name in ("relevancy", "similarity", "score"):
             bar = getattr(self, name)
-            if bar is not None and (
-                isinstance(bar, bool) or not isinstance(bar, int | float) or not math.isfinite(bar)
-            ):
-                raise ConfigurationError(f"Threshold {name} = {bar!r} cannot be used; use a finite number.")
+            if bar is not None and not is_number(bar):
+                raise ConfigurationError(f"Threshold {name} = {shown(bar)} cannot be used; use a finite number.")
         _one_of("Threshold", "absent", self.absent, ("keep", "drop"))
 
     def __call__(self, given: Sequence[Passage], /) -> list[Passage]:
@@ -132,8 +130,10 @@ class Deduplicate:
     rank: Rank = "score"
 
     def __post_init__(self) -> None:
-        if self.near is not None and not 0 < self.near <= 1:
-            raise ConfigurationError(f"Deduplicate near = {self.near!r} cannot be used; use a number above 0, up to 1.")
+        if self.near is not None and not (is_number(self.near) and 0 < self.near <= 1):
+            raise ConfigurationError(
+                f"Deduplicate near = {shown(self.near)} cannot be used; use a number above 0, up to 1."
+            )
         _positive("Deduplicate", "shingle", self.shingle)
         _one_of("Deduplicate", "rank", self.rank, ("score", "position"))
 
@@ -265,9 +265,11 @@ def _alike(one: frozenset[Any], other: frozenset[Any], near: float) -> bool:
 
 def _positive(policy: str, name: str, value: Any) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ConfigurationError(f"{policy} {name} = {value!r} cannot be used; use a whole number of at least 1.")
+        raise ConfigurationError(f"{policy} {name} = {shown(value)} cannot be used; use a whole number of at least 1.")
 
 
 def _one_of(policy: str, name: str, value: Any, known: Sequence[str]) -> None:
     if value not in known:
-        raise ConfigurationError(f"{policy} {name} = {value!r} cannot be used; use {' or '.join(map(repr, known))}.")
+        raise ConfigurationError(
+            f"{policy} {name} = {shown(value)} cannot be used; use {' or '.join(map(repr, known))}."
+        )

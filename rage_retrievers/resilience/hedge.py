@@ -8,6 +8,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from .._checks import shown
 from .._flow import Flow, Race
 from ..errors import ConfigurationError
 from ..observability.events import Hedged
@@ -74,7 +75,7 @@ class Hedge:
             value = getattr(self, name)
             above(name, value)
             if value > 1 or (name == "percentile" and value == 1):
-                raise ConfigurationError(f"{name}={value!r} cannot be used; it is a share between 0 and 1.")
+                raise ConfigurationError(f"{name}={shown(value)} cannot be used; it is a share between 0 and 1.")
         at_least_one("minimum_calls", self.minimum_calls)
 
     def __call__(self, call: Call, proceed: Step, /) -> Flow[Any]:

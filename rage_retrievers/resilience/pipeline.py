@@ -7,7 +7,6 @@ sent; the breaker sees every attempt, and an open circuit is never retried.
 
 from __future__ import annotations
 
-import math
 import os
 import threading
 from collections.abc import Callable, Iterable
@@ -15,6 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar, Protocol, TypeAlias, TypeVar
 
+from .._checks import is_number, shown
 from .._flow import Clock, Flow
 from ..errors import ConfigurationError
 from ..models import Query, Target
@@ -203,21 +203,19 @@ def _call(policy: Policy, proceed: Step, call: Call) -> Flow[Any]:
 
 def at_least(name: str, value: float, minimum: float) -> None:
     """Raise ConfigurationError unless value is a finite number >= minimum; for the options of policies."""
-    if not _is_number(value) or not value >= minimum:
-        raise ConfigurationError(f"{name}={value!r} cannot be used; it needs a finite number of at least {minimum}.")
+    if not is_number(value) or not value >= minimum:
+        raise ConfigurationError(
+            f"{name}={shown(value)} cannot be used; it needs a finite number of at least {minimum}."
+        )
 
 
 def above(name: str, value: float, minimum: float = 0) -> None:
     """Raise ConfigurationError unless value is a finite number > minimum; for the options of policies."""
-    if not _is_number(value) or not value > minimum:
-        raise ConfigurationError(f"{name}={value!r} cannot be used; it needs a finite number above {minimum}.")
+    if not is_number(value) or not value > minimum:
+        raise ConfigurationError(f"{name}={shown(value)} cannot be used; it needs a finite number above {minimum}.")
 
 
 def at_least_one(name: str, value: int) -> None:
     """Raise ConfigurationError unless value is a count of one or more; for the options of policies."""
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ConfigurationError(f"{name}={value!r} cannot be used; it is a whole number of 1 or more.")
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        raise ConfigurationError(f"{name}={shown(value)} cannot be used; it is a whole number of 1 or more.")

@@ -272,9 +272,11 @@ def test_a_function_is_a_policy_too() -> None:
         lambda: Threshold(relevancy=math.nan),
         lambda: Threshold(similarity="0.5"),  # type: ignore[arg-type]
         lambda: Threshold(score=True),
+        lambda: Threshold(score=10**400),
         lambda: Threshold(absent="maybe"),  # type: ignore[arg-type]
         lambda: Deduplicate(near=0),
         lambda: Deduplicate(near=1.5),
+        lambda: Deduplicate(near="0.9"),  # type: ignore[arg-type]
         lambda: Deduplicate(shingle=0),
         lambda: PerSource(0),
         lambda: PerSource(True),

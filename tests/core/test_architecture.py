@@ -13,8 +13,8 @@ import rage_retrievers
 ROOT = Path(rage_retrievers.__file__).parent
 PACKAGE = "rage_retrievers"
 
-CORE = {"_aside", "errors", "models", "queries", "_closing", "_flow", "_frozen", "_json", "_keywords", "_lazy", "_mold",
-        "_version", "_weight"}  # fmt: skip
+CORE = {"_aside", "_checks", "errors", "models", "queries", "_closing", "_flow", "_frozen", "_json", "_keywords",
+        "_lazy", "_mold", "_version", "_weight"}  # fmt: skip
 EVENTS = {"observability.events"}
 LAZY = {"observability.redaction"}
 LIGHT = {"observability.correlation", "observability.secrets"}
@@ -25,6 +25,7 @@ BELOW_FACES = BELOW_CLIENT | CLIENT | {"_face", "filters", "scope", "context", "
 ALLOWED: dict[str, set[str]] = {
     "errors": {"observability.secrets"},
     "_aside": set(),
+    "_checks": set(),
     "_closing": set(),
     "_flow": {"_frozen"},
     "_frozen": set(),
@@ -34,7 +35,7 @@ ALLOWED: dict[str, set[str]] = {
     "_lazy": set(),
     "_mold": set(),
     "_weight": {"errors"},
-    "queries": {"errors", "_keywords"},
+    "queries": {"errors", "_checks", "_keywords"},
     "models": {"queries", "_html", "_mold"},
     "_html": set(),
     "tokens": {"errors"},

@@ -560,7 +560,8 @@ def test_deep_research_ends_at_its_deadline(side: Side) -> None:
 
 
 @pytest.mark.parametrize("options", [
-        {"timeout": 0}, {"poll_every": -1}, {"timeout": float("inf")}, {"n8n": "acme"}, {"n8n": {"account": "a"}},
+        {"timeout": 0}, {"poll_every": -1}, {"timeout": float("inf")}, {"timeout": 10**400}, {"n8n": "acme"},
+        {"n8n": {"account": "a"}},
     ])  # fmt: skip
 def test_research_options_are_checked(side: Side, options: dict[str, Any]) -> None:
     """A time that is no positive number of seconds, or a webhook without a path, is refused before anything is sent."""

@@ -34,7 +34,7 @@ from rage_retrievers import (
     UnauthorizedError,
     VectorizeClient,
 )
-from rage_retrievers._flow import Sleep
+from rage_retrievers._flow import Flow, Race, Sleep
 from rage_retrievers._world import BlockingWorld
 from rage_retrievers.engines import _network as engine
 from rage_retrievers.engines import httpx as httpx_engine
@@ -478,3 +478,15 @@ def test_a_pause_of_a_thousand_years_is_a_pause(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(time, "sleep", pauses.append)
     BlockingWorld(httpx_engine.engine()).perform(Sleep(31_536_000_000.0))
     assert pauses == [10 * 365 * 86_400]
+
+
+@pytest.mark.parametrize("delay", [1e10, 1e300])
+def test_a_hedge_after_centuries_is_none(delay: float) -> None:
+    """Without a deadline the first answer is waited for, and a wait beyond the clock's is no error of the clock's."""
+
+    def first() -> Flow[str]:
+        return "answered"
+        yield Sleep(0)  # type: ignore[unreachable]  # makes this function a generator
+
+    race = Race(first(), lambda: None, delay)
+    assert BlockingWorld(httpx_engine.engine()).perform(race) == (0, "answered")

@@ -162,6 +162,7 @@ def test_each_status_is_its_error(status: int, kind: type[errors.StatusError], t
         ("metadata_filters", "year"),
         ("metadata_filters", ["year"]),
         ("timeout", 0),
+        pytest.param("timeout", 10**5_000, id="a number too long to be shown"),
         ("min_score", float("nan")),
         ("context", {"messages": ["hi"]}),
         ("advanced_query", {"mode": "fuzzy"}),

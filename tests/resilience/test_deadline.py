@@ -56,7 +56,11 @@ def test_the_timeout_of_the_call_wins(run: Run) -> None:
         assert world.now == timeout
 
 
-@pytest.mark.parametrize("timeout", [0, -1, math.nan, math.inf, True, "3"])
+# Larger than every float, and longer than Python writes a number.
+HUGE = [pytest.param(10**400, id="huge"), pytest.param(10**5_000, id="too huge to be shown")]
+
+
+@pytest.mark.parametrize("timeout", [0, -1, math.nan, math.inf, True, "3", *HUGE])
 def test_a_deadline_is_a_finite_number_of_seconds(timeout: float) -> None:
     """Anything else is refused when the policy is made, with a message that names it."""
     with pytest.raises(ConfigurationError, match=r"timeout=.*finite number above 0"):
