@@ -138,13 +138,18 @@ def connection_failed(request: WireRequest, reason: str, cause: BaseException | 
 
 
 def bare(error: BaseException | None) -> BaseException | None:
-    """The error without the frames it passed through: their variables hold the request's headers, and so the token."""
+    """The error without what holds the request's headers, and so the token: the variables of the frames that it passed
+    through, and the request itself, which an error of httpx's may have."""
     seen: set[int] = set()
-    link = error
-    while link is not None and id(link) not in seen:
-        seen.add(id(link))
-        link.__traceback__ = None
-        link = link.__cause__ or link.__context__
+    waiting = [error]
+    while waiting:
+        link = waiting.pop()
+        if link is not None and id(link) not in seen:
+            seen.add(id(link))
+            link.__traceback__ = None
+            if hasattr(link, "_request"):
+                link._request = None
+            waiting += [link.__cause__, link.__context__]
     return error
 
 

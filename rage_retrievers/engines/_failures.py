@@ -27,6 +27,6 @@ def failure_of(error: BaseException, request: WireRequest, timeout: float) -> Ra
         if "too long" in str(error):  # h11's word for a head beyond its bound of 100 KB
             return head_too_large()
         return connection_failed(request, "the answer was cut short or is not valid HTTP", None)
-    if isinstance(error, httpx.TransportError | httpcore.NetworkError | OSError):
+    if isinstance(error, httpx.RequestError | httpcore.NetworkError | OSError):
         return connection_failed(request, str(error) or type(error).__name__, error)
     return None

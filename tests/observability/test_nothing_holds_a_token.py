@@ -13,6 +13,7 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
+import httpx
 import pytest
 from rich.pretty import pretty_repr
 
@@ -74,6 +75,28 @@ def test_no_variable_of_a_traceback_shows_the_token(ask: Callable[..., Any], eng
                         assert TOKEN not in repr(value) + pretty_repr(value), (frame.f_code.co_qualname, name)
         link = link.__cause__ or link.__context__
     assert looked > 3
+
+
+@pytest.mark.parametrize(
+    "kind", [httpx.ConnectError, httpx.ReadTimeout, httpx.RemoteProtocolError, httpx.TooManyRedirects]
+)
+@pytest.mark.parametrize(("ask", "client"), [(blocking, httpx.Client), (in_tasks, httpx.AsyncClient)])
+def test_what_your_own_client_raised_holds_no_request(
+    kind: type[httpx.RequestError], ask: Callable[..., Any], client: Callable[..., Any]
+) -> None:
+    """httpx hangs the request on its errors, and the token stands in its headers; a pickle of the chain has none."""
+
+    def fail(request: httpx.Request) -> httpx.Response:
+        raise kind("no answer", request=request) from kind("before", request=request)
+
+    own = client(transport=httpx.MockTransport(fail))
+    with pytest.raises(RageError) as raised:
+        ask(organization="o", pipeline_id="p", api_key=TOKEN, http_client=own)
+    link: BaseException | None = raised.value
+    while link is not None:
+        assert TOKEN.encode() not in pickle.dumps(link)
+        assert not any(isinstance(value, httpx.Request) for value in vars(link).values())
+        link = link.__cause__ or link.__context__
 
 
 def test_a_cancelled_call_s_traceback_shows_no_token() -> None:
