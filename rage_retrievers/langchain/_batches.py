@@ -8,7 +8,9 @@ from typing import Any, TypeVar
 
 from langchain_core.runnables.config import RunnableConfig, get_config_list
 
+from .._checks import shown
 from .._world import run_apart
+from ..errors import ConfigurationError
 from ._runs import is_heard
 from ._runtime import has_runtime
 
@@ -20,9 +22,14 @@ def bounded(config: RunnableConfig | Sequence[RunnableConfig] | None, at_once: i
     if isinstance(config, Sequence):
         # LangChain goes by the first one.
         return [bounded(config[0], at_once), *config[1:]] if config else config
-    if config and config.get("max_concurrency") is not None:
-        return config
-    return {**(config or {}), "max_concurrency": at_once}
+    given = config.get("max_concurrency") if config else None
+    if given is None:
+        return {**(config or {}), "max_concurrency": at_once}
+    if not isinstance(given, int) or isinstance(given, bool) or given < 1:  # with 0, LangChain's abatch waits for ever
+        raise ConfigurationError(
+            f"max_concurrency = {shown(given)} cannot be used; give a whole number of 1 or more, or leave it out."
+        )
+    return config
 
 
 def fits_one_loop(inputs: Sequence[str], config: Any) -> bool:

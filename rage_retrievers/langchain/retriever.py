@@ -175,10 +175,10 @@ class VectorizeRetriever(Closing, AsyncClosing, BaseRetriever):
 
         As many calls at once as the bulkhead admits (64), or as `max_concurrency` in the config says.
         """
-        check_call(options)
+        check_call(without_run(options))
         link = self._linked()
         bound = bounded(config, link.at_once)
-        ours = type(self) is VectorizeRetriever and self.http_client is None and self.async_http_client is None
+        ours = self.http_client is None and self.async_http_client is None and not self._needs_run(None, options)
         if not ours or not fits_one_loop(inputs, bound):
             return super().batch(inputs, bound, return_exceptions=return_exceptions, **options)
 
@@ -199,7 +199,7 @@ class VectorizeRetriever(Closing, AsyncClosing, BaseRetriever):
         **options: Unpack[CallOptions],
     ) -> list[list[Document]]:
         """See `batch`."""
-        check_call(options)
+        check_call(without_run(options))
         return await super().abatch(
             inputs, bounded(config, self._linked().at_once), return_exceptions=return_exceptions, **options
         )
@@ -214,7 +214,7 @@ class VectorizeRetriever(Closing, AsyncClosing, BaseRetriever):
         **options: Unpack[CallOptions],
     ) -> Iterator[tuple[int, list[Document] | Exception]]:
         """(place, passages) of each question as its answer comes; see `batch`."""
-        check_call(options)
+        check_call(without_run(options))
         ask: Any = super().batch_as_completed
         yield from ask(inputs, bounded(config, self._linked().at_once), return_exceptions=return_exceptions, **options)
 
@@ -228,7 +228,7 @@ class VectorizeRetriever(Closing, AsyncClosing, BaseRetriever):
         **options: Unpack[CallOptions],
     ) -> AsyncIterator[tuple[int, list[Document] | Exception]]:
         """See `batch_as_completed`."""
-        check_call(options)
+        check_call(without_run(options))
         ask: Any = super().abatch_as_completed
         async for found in ask(
             inputs, bounded(config, self._linked().at_once), return_exceptions=return_exceptions, **options

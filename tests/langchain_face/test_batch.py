@@ -16,6 +16,7 @@ from langchain_core.tracers.schemas import Run
 
 from rage_retrievers import (
     Bulkhead,
+    ConfigurationError,
     Pipeline,
     RageError,
     Retry,
@@ -166,6 +167,36 @@ def test_unknown_keyword_in_streams(service: Recorder) -> None:
     for acall in (retriever.astream, lambda _, **more: retriever.abatch_as_completed(["q"], **more)):
         with pytest.raises(TypeError, match="filter"):
             asyncio.run(drain(acall("q", filter=1)))
+    assert service.requests == []
+
+
+def every_batch(retriever: Any, config: Any = None, **options: Any) -> list[Any]:
+    """The four ways to ask two questions at once, each to be called."""
+
+    async def collect() -> list[Any]:
+        return [found async for found in retriever.abatch_as_completed(["q", "r"], config, **options)]
+
+    return [
+        lambda: retriever.batch(["q", "r"], config, **options),
+        lambda: asyncio.run(retriever.abatch(["q", "r"], config, **options)),
+        lambda: list(retriever.batch_as_completed(["q", "r"], config, **options)),
+        lambda: asyncio.run(collect()),
+    ]
+
+
+def test_verbose_is_a_runs_own_keyword_in_a_batch_too(service: Recorder) -> None:
+    """What `invoke` takes, every batch takes."""
+    for ask in every_batch(service.retriever(), verbose=True):
+        assert len(ask()) == 2
+    assert service.body.keys() == {"question", "numResults", "rerank"}
+
+
+@pytest.mark.parametrize("wrong", [0, -1, True, 2.5, "8"])
+def test_a_bound_that_admits_nobody_is_refused(service: Recorder, wrong: Any) -> None:
+    """With 0, LangChain's own `abatch` would wait for ever."""
+    for ask in every_batch(service.retriever(), {"max_concurrency": wrong}):
+        with pytest.raises(ConfigurationError, match=r"max_concurrency.*1 or more"):
+            ask()
     assert service.requests == []
 
 

@@ -134,6 +134,13 @@ def test_callbacks_hear_every_run_in_langchains_threads(echo: Echo, in_list: boo
     assert (heard.ended, echo.asked) == (1 if in_list else 200, [])
 
 
+def test_a_runs_own_keyword_makes_runs(echo: Echo) -> None:
+    """`verbose` is for LangChain's runs, and so it makes them."""
+    own: Any = {"verbose": True}
+    assert texts(echo.retriever().batch(QUESTIONS, **own)) == QUESTIONS
+    assert (len(echo.blocking), echo.asked) == (200, [])
+
+
 def test_whoever_brings_a_client_or_overrides_the_hook_keeps_the_threads(echo: Echo) -> None:
     """The caller's own client is for blocking code, and so may a subclass be."""
 
