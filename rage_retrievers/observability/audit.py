@@ -7,6 +7,7 @@ hash of the question, the ids of the documents given, the outcome and the attemp
 from __future__ import annotations
 
 import hmac
+import inspect
 import logging
 import os
 import sys
@@ -24,7 +25,7 @@ from .correlation import correlation_id
 from .events import CallCompleted, Event
 from .log_records import JSONFormatter, record_of, timestamp
 from .outcomes import outcome
-from .redaction import DEFAULT_REDACTOR, Redactor
+from .redaction import DEFAULT_REDACTOR, Redactor, check_redactor
 
 AUDIT = "rage_retrievers.audit"
 EVENT = "audit.call"
@@ -79,6 +80,15 @@ class Audit:
                 f"Audit's sink cannot be of type {type(self.sink).__name__}; give a function that takes one record, "
                 "such as to_file('audit.jsonl'), or nothing for the logger."
             )
+        if not callable(self.who):
+            raise ConfigurationError(
+                f"Audit's who cannot be of type {type(self.who).__name__}; give a function that returns a mapping, "
+                "or nothing for the labels of the scope."
+            )
+        for name in ("sink", "who"):
+            if inspect.iscoroutinefunction(getattr(self, name)):
+                raise ConfigurationError(f"Audit's {name} is an async function, which nobody awaits; give a plain one.")
+        check_redactor("Audit", self.redactor)
         if not isinstance(self.key, bytes) or len(self.key) < SHORTEST_KEY:
             wrong = "be so short" if isinstance(self.key, bytes) else f"be of type {type(self.key).__name__}"
             raise ConfigurationError(

@@ -18,7 +18,7 @@ from functools import lru_cache
 from json.encoder import encode_basestring_ascii
 from typing import Any, TypeAlias, TypeVar, overload
 
-from .redaction import DEFAULT_REDACTOR, Redactor
+from .redaction import DEFAULT_REDACTOR, Redactor, check_redactor
 
 Fields: TypeAlias = dict[str, Any]
 
@@ -88,6 +88,7 @@ class RedactingFilter(logging.Filter):
 
     def __init__(self, redactor: Redactor = DEFAULT_REDACTOR) -> None:
         super().__init__()
+        check_redactor("RedactingFilter", redactor)
         self._redactor = redactor
 
     def filter(self, record: logging.LogRecord) -> bool:

@@ -17,6 +17,7 @@ from functools import lru_cache
 from threading import BoundedSemaphore
 from typing import Any, TextIO
 
+from .._checks import shown
 from ..errors import ConfigurationError
 from ..models import Target
 from .correlation import correlation_id
@@ -35,7 +36,7 @@ from .events import (
     RetryScheduled,
 )
 from .log_records import Fields, JSONFormatter, RedactingFilter, record_of
-from .redaction import DEFAULT_REDACTOR, Redactor
+from .redaction import DEFAULT_REDACTOR, Redactor, check_redactor
 
 CALLS = "rage_retrievers.calls"
 
@@ -152,13 +153,16 @@ class EventLog:
     _process: int = field(default_factory=os.getpid, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        least = logging.getLevelNamesMapping().get(self.level.upper()) if isinstance(self.level, str) else self.level
-        if not isinstance(least, int):
+        self._least = _level("EventLog", self.level)
+        check_redactor("EventLog", self.redactor)
+        if not isinstance(self.max_text, int) or isinstance(self.max_text, bool) or self.max_text < 1:
             raise ConfigurationError(
-                f"EventLog's level={self.level!r} cannot be used; give DEBUG, INFO, WARNING, ERROR or CRITICAL, or a "
-                "whole number."
+                f"EventLog's max_text={shown(self.max_text)} cannot be used; give a whole number of characters."
             )
-        self._least = least
+        if not callable(getattr(self.logger, "handle", None)):
+            raise ConfigurationError(
+                f"EventLog's logger cannot be of type {type(self.logger).__name__}; give logging.getLogger(NAME)."
+            )
 
     def on_event(self, event: Event, /) -> None:
         """Log the event, if its level is on."""
@@ -249,6 +253,16 @@ def _outcome(event: CallCompleted) -> tuple[int, str]:
     return logging.INFO, _named(event.operation, "cancelled")
 
 
+def _level(owner: str, given: object) -> int:
+    level = logging.getLevelNamesMapping().get(given.upper()) if isinstance(given, str) else given
+    if not isinstance(level, int) or isinstance(level, bool):
+        raise ConfigurationError(
+            f"{owner}'s level={shown(given)} cannot be used; give DEBUG, INFO, WARNING, ERROR or CRITICAL, or a whole "
+            "number."
+        )
+    return level
+
+
 def configure_logging(
     *,
     json: bool = False,
@@ -260,19 +274,26 @@ def configure_logging(
 
     `level` is DEBUG with RAGE_DEBUG, else RAGE_LOG_LEVEL where that is set, else INFO. Calling it again replaces what
     the call before set up. The records then go to this handler alone and no longer to the handlers of the root logger.
+    Raises ConfigurationError for what cannot be used, and then changes nothing.
     """
+    chosen = _level("configure_logging", _level_of_settings() if level is None else level)
+    if stream is not None and not callable(getattr(stream, "write", None)):
+        raise ConfigurationError(
+            f"configure_logging's stream cannot be of type {type(stream).__name__}; give an open file, or nothing for "
+            "standard error."
+        )
+    redacting = RedactingFilter(redactor)
     logger = logging.getLogger("rage_retrievers")
     for previous in [handler for handler in logger.handlers if isinstance(handler, _Configured)]:
         logger.removeHandler(previous)
         previous.close()
     handler = _Configured(stream if stream is not None else sys.stderr)
-    handler.addFilter(RedactingFilter(redactor))
+    handler.addFilter(redacting)
     handler.setFormatter(
         JSONFormatter() if json else logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s")
     )
     logger.addHandler(handler)
-    chosen = _level_of_settings() if level is None else level
-    logger.setLevel(chosen.upper() if isinstance(chosen, str) else chosen)
+    logger.setLevel(chosen)
     logger.propagate = False
     return handler
 

@@ -16,6 +16,8 @@ from functools import lru_cache
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
+from .._checks import shown
+from ..errors import ConfigurationError
 from ..models import Target
 from .events import (
     AttemptFailed,
@@ -31,7 +33,7 @@ from .events import (
     RetryScheduled,
 )
 from .outcomes import outcome
-from .redaction import DEFAULT_REDACTOR, Redactor
+from .redaction import DEFAULT_REDACTOR, Redactor, check_redactor
 
 CALL_DURATION = "gen_ai.client.operation.duration"
 CALL_BUCKETS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
@@ -221,6 +223,14 @@ class Metrics:
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
     _numbers: Numbers = field(default_factory=Numbers, init=False, repr=False)
     _pipelines: dict[str, str] = field(default_factory=dict, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        most = self.max_pipelines
+        if not isinstance(most, int) or isinstance(most, bool) or most < 1:
+            raise ConfigurationError(
+                f"Metrics' max_pipelines={shown(most)} cannot be used; it is a whole number of 1 or more."
+            )
+        check_redactor("Metrics", self.redactor)
 
     def on_event(self, event: Event, /) -> None:
         """Count the event."""

@@ -221,13 +221,17 @@ def is_secret_field(name: object) -> bool:
     return isinstance(name, str) and _SECRET_FIELD.search(name) is not None
 
 
-def _patterns(given: Any) -> tuple[re.Pattern[str], ...]:
-    if isinstance(given, str | bytes) or not isinstance(given, Iterable):
+def _several(name: str, given: Any, such_as: str) -> tuple[Any, ...]:
+    if isinstance(given, str | bytes | Mapping) or not isinstance(given, Iterable):
         raise ConfigurationError(
-            f"Redactor's patterns cannot be of type {type(given).__name__}; give a tuple, also of one, such as "
-            r"(r'case-\d+',)."
+            f"Redactor's {name} cannot be of type {type(given).__name__}; give a tuple, also of one, such as {such_as}."
         )
-    return tuple(_compiled(place, pattern) for place, pattern in enumerate(given))
+    return tuple(given)
+
+
+def _patterns(given: Any) -> tuple[re.Pattern[str], ...]:
+    several = _several("patterns", given, r"(r'case-\d+',)")
+    return tuple(_compiled(place, pattern) for place, pattern in enumerate(several))
 
 
 def _compiled(place: int, pattern: str | re.Pattern[str]) -> re.Pattern[str]:
@@ -237,6 +241,17 @@ def _compiled(place: int, pattern: str | re.Pattern[str]) -> re.Pattern[str]:
     except (re.error, OverflowError, TypeError) as error:
         raise ConfigurationError(f"Redactor's patterns[{place}] cannot be used: {error}.") from None
     return compiled
+
+
+def _detectors(given: Any) -> tuple[Detector, ...]:
+    several = _several("detectors", given, "(find_names,)")
+    for place, detector in enumerate(several):
+        if not callable(detector):
+            raise ConfigurationError(
+                f"Redactor's detectors[{place}] cannot be of type {type(detector).__name__}; give a function from a "
+                "text to the (start, end, kind) of what it finds."
+            )
+    return several
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,6 +269,13 @@ class Redactor:
     def __post_init__(self) -> None:
         if self.patterns != ():
             object.__setattr__(self, "patterns", _patterns(self.patterns))
+        if self.detectors != ():
+            object.__setattr__(self, "detectors", _detectors(self.detectors))
+        if not isinstance(self.secrets, Secrets):
+            raise ConfigurationError(
+                f"Redactor's secrets cannot be of type {type(self.secrets).__name__}; leave it out, and tell of each "
+                "secret with register_secret(...)."
+            )
 
     def text(self, text: str) -> str:
         """The text of a message, a field or an id, without credentials and without personal data."""
@@ -353,3 +375,12 @@ class Redactor:
 
 
 DEFAULT_REDACTOR = Redactor()
+
+
+def check_redactor(owner: str, given: object) -> None:
+    """Raise ConfigurationError, which tells the type alone, for what redacts nothing."""
+    if not isinstance(given, Redactor):
+        raise ConfigurationError(
+            f"{owner}'s redactor cannot be of type {type(given).__name__}; give a Redactor(...), or nothing for the "
+            "usual one."
+        )

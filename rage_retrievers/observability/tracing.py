@@ -35,7 +35,7 @@ from .events import (
     Rejected,
     RetryScheduled,
 )
-from .redaction import DEFAULT_REDACTOR, Redactor
+from .redaction import DEFAULT_REDACTOR, Redactor, check_redactor
 
 try:
     from opentelemetry.context import (
@@ -122,6 +122,7 @@ class Tracing:
                 f"Tracing's provider cannot be of type {type(self.provider).__name__}; give an OpenTelemetry "
                 "TracerProvider, or nothing for the application's own."
             )
+        check_redactor("Tracing", self.redactor)
         self._tracer = get_tracer("rage_retrievers", tracer_provider=self.provider)
 
     def on_event(self, event: Event, /) -> None:

@@ -235,6 +235,10 @@ def test_a_new_file_is_its_owners_alone(tmp_path: Path) -> None:
     assert [path.stat().st_mode & 0o777 for path in (new, shared)] == [0o600, 0o640]
 
 
+async def never_awaited(*given: object) -> None:
+    """What a listener's caller would leave behind."""
+
+
 @pytest.mark.parametrize(
     ("options", "remedy"),
     [
@@ -245,6 +249,10 @@ def test_a_new_file_is_its_owners_alone(tmp_path: Path) -> None:
         ({"key": None}, "type NoneType; give at least"),
         ({"key": b"planted-planted"}, "short; give at least 16 bytes"),
         ({"sink": "planted-" * 5}, "type str; give"),
+        ({"sink": never_awaited}, "sink is an async function.*give a plain one"),
+        ({"who": {"user": "planted"}}, "type dict; give a function that returns a mapping"),
+        ({"who": never_awaited}, "who is an async function.*give a plain one"),
+        ({"redactor": str.upper}, "redactor cannot be of type method_descriptor; give a Redactor"),
     ],
 )
 def test_a_trail_that_could_keep_nothing_is_refused_when_it_is_made(options: dict[str, Any], remedy: str) -> None:

@@ -257,6 +257,27 @@ def test_a_level_that_is_none_is_refused_when_the_log_is_made(level: Any) -> Non
     assert "\n" not in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    "options", [{"max_text": 0}, {"max_text": "all"}, {"logger": "app"}, {"redactor": str.upper}, {"level": True}]
+)
+def test_what_no_log_could_use_is_refused_when_it_is_made(options: Any) -> None:
+    """Not at the first event, where nobody but the log would hear of it."""
+    with pytest.raises(ConfigurationError, match=f"EventLog's {next(iter(options))}"):
+        EventLog(**options)
+
+
+@pytest.mark.parametrize("wrong", [{"level": "x"}, {"level": 2.5}, {"stream": "app.log"}, {"redactor": str.upper}])
+def test_a_refused_configuration_changes_nothing(wrong: Any) -> None:
+    """The handler of the call before is still there, and none beside it; the same level, too."""
+    handler = configure_logging(stream=io.StringIO(), level="error")
+    logger = logging.getLogger("rage_retrievers")
+    before = logger.handlers[:]
+    with pytest.raises(ConfigurationError, match=f"{next(iter(wrong))}.* cannot be .*give"):
+        configure_logging(**wrong)
+    assert (logger.handlers, logger.level) == (before, logging.ERROR)
+    assert handler in logger.handlers
+
+
 def test_the_filter_redacts_what_others_log() -> None:
     """Added to the application's handler, it covers every logger that writes there, tracebacks and extras included."""
     stream = io.StringIO()

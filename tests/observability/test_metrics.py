@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from rage_retrievers.errors import CircuitOpenError
+from rage_retrievers.errors import CircuitOpenError, ConfigurationError
 from rage_retrievers.models import Target
 from rage_retrievers.observability import CacheHit, CircuitChanged, Degraded, Hedged, Metrics, Rejected
 from rage_retrievers.observability.metrics import ATTEMPT_BUCKETS, CALL_BUCKETS, CircuitSeries, Histogram
@@ -129,6 +130,13 @@ def test_quantiles_lie_in_the_bucket_of_the_observation() -> None:
     assert 0.02 < median <= 0.04
     assert 2.56 < high <= 5.12
     assert top == 500.0
+
+
+@pytest.mark.parametrize("wrong", [0, -1, True, 2.5, "many"])
+def test_a_limit_that_cannot_be_meant_is_refused(wrong: Any) -> None:
+    """When the metrics are made, and not in the first call."""
+    with pytest.raises(ConfigurationError, match=r"max_pipelines.*1 or more"):
+        Metrics(max_pipelines=wrong)
 
 
 def test_pipelines_beyond_the_limit_are_counted_together() -> None:

@@ -8,6 +8,7 @@ import html
 import json
 import re
 import time
+from typing import Any
 from urllib.parse import quote, quote_plus
 
 import pytest
@@ -274,6 +275,22 @@ def test_patterns_that_cannot_be_used_are_refused_when_they_are_given(patterns: 
     with pytest.raises(ConfigurationError, match=wrong) as refused:
         Redactor(patterns=patterns)  # type: ignore[arg-type]
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "wrong"),
+    [
+        ({"detectors": lambda text: []}, "detectors cannot be of type function; give a tuple"),
+        ({"detectors": "names"}, "detectors cannot be of type str; give a tuple"),
+        ({"detectors": ["names"]}, r"detectors\[0\] cannot be of type str; give a function"),
+        ({"secrets": ["planted-secret"]}, r"secrets cannot be of type list; .*register_secret"),
+    ],
+)
+def test_what_could_find_nothing_is_refused_when_it_is_given(options: Any, wrong: str) -> None:
+    """Not by the first text that is shown; and the error holds no secret."""
+    with pytest.raises(ConfigurationError, match=wrong) as refused:
+        Redactor(**options)
+    assert "planted" not in str(refused.value)
 
 
 def test_patterns_may_come_from_anything_that_gives_them() -> None:
