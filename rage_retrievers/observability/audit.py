@@ -219,15 +219,17 @@ def to_logger(name: str = AUDIT) -> Sink:
 
     def write(record: Record) -> None:
         entry = record_of(name, logging.INFO, EVENT, record, _AuditLogRecord)
-        kept = False
+        kept, failure = False, None
         for handler in _handlers(logger):
-            _watch(handler)
-            kept = kept or handler.level <= logging.INFO
+            if handler.level <= logging.INFO:
+                _watch(handler)
+                verdict: object = handler.handle(entry)  # False where a filter dropped it, or what one put in its place
+                kept = kept or verdict is not False
+                failure = failure or (verdict if isinstance(verdict, _AuditLogRecord) else entry).failure
+        if failure is not None:
+            raise failure
         if not kept:
             raise LookupError(f"the logger {name} has no handler that keeps records of level INFO")
-        logger.callHandlers(entry)
-        if entry.failure is not None:
-            raise entry.failure
 
     return write
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import io
 import json
 import logging
@@ -144,6 +145,33 @@ def test_a_handler_that_leaves_the_record_out_keeps_none() -> None:
     """Records are of level INFO: with a handler for errors alone none would be kept, and each is required."""
     logging.getLogger(AUDIT).propagate = False
     audit_to(io.StringIO()).setLevel(logging.ERROR)
+    with pytest.raises(AuditError, match="withheld"):
+        Story((Audit(required=True),)).answered()
+
+
+def test_a_handler_whose_filter_drops_the_record_keeps_none() -> None:
+    """Its level lets records pass and its filter does not; another handler's filter is its own affair."""
+    logging.getLogger(AUDIT).propagate = False
+    audit_to(io.StringIO()).addFilter(lambda record: record.levelno >= logging.ERROR)
+    with pytest.raises(AuditError, match="withheld"):
+        Story((Audit(required=True),)).answered()
+    audit_to(kept := io.StringIO())
+    Story((Audit(required=True),)).answered()
+    assert kept.getvalue().count("audit.call") == 1
+
+
+def test_a_record_that_a_filter_replaced_may_fail_as_well() -> None:
+    """From Python 3.12 on a filter may hand on a copy, which the handler then fails to write."""
+
+    class Replacing(logging.StreamHandler[io.StringIO]):
+        def handle(self, record: logging.LogRecord) -> Any:
+            changed = copy.copy(record)
+            self.emit(changed)
+            return changed
+
+    logger = logging.getLogger(AUDIT)
+    logger.propagate = False
+    logger.addHandler(Replacing(FullDisk()))
     with pytest.raises(AuditError, match="withheld"):
         Story((Audit(required=True),)).answered()
 
