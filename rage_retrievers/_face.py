@@ -15,7 +15,7 @@ from ._calls import Calls
 from ._connection import check_settings
 from ._credential import ApiKey, register_key
 from ._keywords import unknown_keyword
-from .client import AsyncVectorizeClient, VectorizeClient
+from .client import AsyncVectorizeClient, VectorizeClient, check_own
 from .engines import Engines
 from .errors import ConfigurationError
 from .models import AdvancedQuery
@@ -109,6 +109,8 @@ class Link:
         if former is not None and _former(former, "api_key") == values["api_key"]:
             credential = former.calls.connection.credential
             calls = replace(calls, connection=replace(calls.connection, credential=credential))
+        if values["async_http_client"] is not None:
+            check_own(values["async_http_client"], "AsyncClient", "async_http_client")
         blocking = VectorizeClient.over(calls, values["http_client"])
         asyncio = AsyncVectorizeClient.over(calls, values["async_http_client"])
         return cls(made_from, settings, calls, blocking, asyncio, unnamed)

@@ -8,9 +8,24 @@ from collections.abc import Iterable, Mapping, Sequence
 
 def unknown_keyword(name: str, known: Mapping[str, object] | Sequence[str]) -> TypeError:
     """The error for a keyword nobody reads: silently dropping `metadataFilters` would return unfiltered data."""
-    near = nearest(name, known, 0.5)
+    near = nearest(name, known, 0.8) or _meant(name, known) or nearest(name, known, 0.5)
     hint = f"; did you mean {near!r}?" if near else f"; known are {', '.join(sorted(known))}."
     return TypeError(f"unknown keyword {name!r}{hint}")
+
+
+# What such things are called elsewhere, also in this package, where by its letters another name would be nearer.
+_ELSEWHERE: Mapping[str, tuple[str, ...]] = {
+    **dict.fromkeys(("k", "top_k", "similarity_top_k", "limit"), ("k", "similarity_top_k", "num_results")),
+    **dict.fromkeys(("filter", "filters", "where", "search_kwargs"), ("filters", "metadata_filters")),
+    **dict.fromkeys(("mode", "search_type", "text_fields", "match_type", "text_boost"), ("mode", "advanced_query")),
+    **dict.fromkeys(("retry", "retries", "max_retries", "cache"), ("resilience",)),
+}
+
+
+def _meant(name: str, known: Iterable[str]) -> str | None:
+    """The known name of what is called so elsewhere."""
+    here = set(known)
+    return next((one for one in _ELSEWHERE.get(name, ()) if one in here), None)
 
 
 def nearest(name: str, known: Iterable[str], cutoff: float) -> str | None:

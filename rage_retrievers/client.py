@@ -40,11 +40,12 @@ class _Client:
         return self._calls
 
 
-def _check_own(http_client: object, kind: str) -> None:
+def check_own(http_client: object, kind: str, name: str = "http_client") -> None:
+    """Raise ConfigurationError for what is no client of httpx's, or is one of the other world."""
     import httpx
 
     if not isinstance(http_client, getattr(httpx, kind)):
-        raise ConfigurationError(f"http_client is a {type(http_client).__name__}; an httpx.{kind} is needed here.")
+        raise ConfigurationError(f"{name} is a {type(http_client).__name__}; an httpx.{kind} is needed here.")
 
 
 class VectorizeClient(Closing, _Client):
@@ -73,7 +74,7 @@ class VectorizeClient(Closing, _Client):
         else:
             from .engines.own_client import OwnClientEngine
 
-            _check_own(http_client, "Client")
+            check_own(http_client, "Client")
             self._engine = OwnClientEngine(http_client)
         self._world = BlockingWorld(self._engine)
 
@@ -130,7 +131,7 @@ class AsyncVectorizeClient(AsyncClosing, _Client):
         else:
             from .engines.own_client import AsyncOwnClientEngine
 
-            _check_own(http_client, "AsyncClient")
+            check_own(http_client, "AsyncClient")
             self._engine = AsyncOwnClientEngine(http_client)
         self._world = AsyncioWorld(self._engine)
 

@@ -156,14 +156,19 @@ _PRIVATE_TEXT = {"question", "context"}
 
 def _explain(values: Mapping[str, Any], invalid: ValidationError) -> Exception:
     for problem in invalid.errors(include_url=False, include_context=False):
-        name = str(problem["loc"][0]) if problem["loc"] else "query"
+        name, *within = map(str, problem["loc"] or ("query",))
         if problem["type"] == "extra_forbidden":
             return unknown_keyword(name, Query.model_fields)
         if problem["type"] == "missing":
             return ConfigurationError(f"{name} is missing; {_REMEDIES.get(name, 'give it a value')}.")
+        reason = str(problem["msg"]).removeprefix("Value error, ")
+        if name == "advanced_query" and within:  # named as the retrievers' own options are, which are put there
+            option = ".".join(within).replace("-", "_")
+            return ConfigurationError(
+                f"{option} = {shown(problem['input'])} cannot be used: {reason} (advanced_query)."
+            )
         # A question or a conversation may hold personal data, so errors name only its type.
         value = values.get(name)
         said = f"of type {type(value).__name__}" if name in _PRIVATE_TEXT else f"= {shown(value)}"
-        reason = str(problem["msg"]).removeprefix("Value error, ")
         return ConfigurationError(f"{name} {said} cannot be used: {reason}; {_REMEDIES.get(name, 'correct it')}.")
     return ConfigurationError("The query cannot be used.")

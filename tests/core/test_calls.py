@@ -173,7 +173,9 @@ def test_what_a_call_says_wins_whatever_its_value(
         ({"advanced_query": {"textFields": ["title"]}}, "did you mean 'text_fields'"),
         ({"advanced_query": {"text_boost": 1, "text-boost": 2}}, "did you mean 'text_boost'"),
         ({"advanced_query": {"filters": F("tenant") == "a"}}, "advanced_query cannot be written as JSON"),
-        ({"advanced_query": {"mode": "magic"}}, "advanced_query"),
+        ({"advanced_query": {"mode": "magic"}}, "mode = 'magic' cannot be used"),
+        ({"advanced_query": {"text_boost": "x"}}, "text_boost = 'x' cannot be used"),
+        ({"advanced_query": {"text-fields": [5]}}, "text_fields.0 = 5 cannot be used"),
         ({"min_score": float("nan")}, "min_score = nan"),
         ({"timeout": 0}, "timeout = 0"),
         ({"pipeline_id": ""}, "pipeline_id = ''"),
@@ -197,7 +199,15 @@ def test_a_question_must_ask_something(side: Side, question: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "near"), [("metadataFilters", "metadata_filters"), ("numResults", "num_results"), ("reranking", "rerank")]
+    ("given", "near"),
+    [
+        ("metadataFilters", "metadata_filters"),
+        ("numResults", "num_results"),
+        ("reranking", "rerank"),
+        ("filters", "metadata_filters"),  # not listeners
+        ("top_k", "num_results"),  # not api_key
+        ("mode", "advanced_query"),
+    ],
 )
 def test_an_unknown_keyword_is_an_error_with_the_nearest_name(side: Side, given: str, near: str) -> None:
     """A mistyped option never vanishes: in the call and in the client it is a TypeError."""

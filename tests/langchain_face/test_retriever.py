@@ -126,7 +126,7 @@ def test_unknown_constructor_keyword_is_a_type_error() -> None:
 
 BAD: list[tuple[dict[str, Any], str]] = [
     ({"num_results": 0}, "num_results"), ({"num_results": 1.5}, "num_results"), ({"rerank": "yes"}, "rerank"),
-    ({"metadata_filters": "year"}, "metadata_filters"), ({"mode": "fuzzy"}, "advanced_query"),
+    ({"metadata_filters": "year"}, "metadata_filters"), ({"mode": "fuzzy"}, "^mode = 'fuzzy'"),
     ({"min_score": float("nan")}, "min_score"), ({"timeout": 0}, "timeout"), ({"context": 3}, "context"),
     ({"advanced_query": 3}, "advanced_query"), ({"pipeline_id": "a b"}, "pipeline_id"),
 ]  # fmt: skip
@@ -142,6 +142,14 @@ def test_bad_values_are_refused_before_anything_is_sent(
     with pytest.raises(ConfigurationError, match=named):
         ask(service.retriever(), "q", **options)
     assert service.requests == []
+
+
+def test_a_client_that_is_none_is_told_by_its_name() -> None:
+    """A retriever has one for each world."""
+    for name in ("http_client", "async_http_client"):
+        own: Any = {name: 5}
+        with pytest.raises(ConfigurationError, match=rf"^{name} is a int; an httpx\."):
+            VectorizeRetriever(api_key="t", **IDS, **own)
 
 
 def test_empty_question_is_refused(ask: Ask, service: Recorder) -> None:

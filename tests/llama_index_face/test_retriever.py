@@ -260,7 +260,13 @@ def test_an_error_is_never_an_empty_list(scripted: Scripted) -> None:
 
 @pytest.mark.parametrize(
     ("options", "name"),
-    [({"num_results": 0}, "num_results"), ({"metadata_filters": 3}, "metadata_filters"), ({"min_score": "x"}, "min")],
+    [
+        ({"num_results": 0}, "num_results"),
+        ({"metadata_filters": 3}, "metadata_filters"),
+        ({"min_score": "x"}, "min"),
+        ({"mode": "TEXT"}, "^mode = 'TEXT'"),
+        ({"async_http_client": 5}, "^async_http_client is a int"),
+    ],
 )
 def test_what_no_call_could_use_is_refused_at_once(options: dict[str, Any], name: str) -> None:
     """A wrong value is a ConfigurationError when the retriever is made, and names itself."""
