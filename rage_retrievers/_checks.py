@@ -10,6 +10,16 @@ def is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
+def is_count(value: object, least: int = 1) -> bool:
+    """Whether it is a whole number, and not less than `least`; True and False are none."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def typed(value: object) -> str:
+    """What it is, where the value itself says nothing or is not to be told: `a str`, `the class Retry`."""
+    return f"the class {value.__name__}" if isinstance(value, type) else f"a {type(value).__name__}"
+
+
 def shown(value: object, most: int = 80) -> str:
     """The value as a message shows it, of a long one its beginning."""
     try:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol, TypeAlias
 
-from .._checks import is_number, shown
+from .._checks import is_count, is_number, shown
 from ..errors import ConfigurationError
 from ..models import Retrieval, ScoreName
 from .formats import STYLES, Style, block, render
@@ -51,12 +51,28 @@ class Selection:
         return [one.original for one in self.passages]
 
 
+def checked(policies: Iterable[Policy]) -> tuple[Policy, ...]:
+    """The policies; ConfigurationError for what is none, before there are passages for it."""
+    if not isinstance(policies, Iterable):
+        raise ConfigurationError(f"policies is a {type(policies).__name__}; give a list, such as [Deduplicate()].")
+    several = tuple(policies)
+    for policy in several:
+        if isinstance(policy, type):
+            raise ConfigurationError(f"{policy.__name__} is a class; give a policy, such as {policy.__name__}(...).")
+        if not callable(policy):
+            raise ConfigurationError(
+                f"A {type(policy).__name__} is no policy; give one of rage_retrievers.context, or a function from "
+                "passages to passages."
+            )
+    return several
+
+
 def select(documents: Iterable[Any] | Retrieval, *policies: Policy, ordered_by: ScoreName | None = None) -> Selection:
     """Apply the policies, first one first; `ordered_by` says which score ordered the list where the list does not."""
     found = passages(documents, ordered_by=ordered_by)
     kept: Sequence[Passage] = [replace(one, position=position) for position, one in enumerate(found)]
     dropped: list[Dropped] = []
-    for policy in policies:
+    for policy in checked(policies):
         left = policy(kept)
         stayed = {one.position for one in left}
         name = getattr(policy, "__name__", type(policy).__name__)
@@ -264,7 +280,7 @@ def _alike(one: frozenset[Any], other: frozenset[Any], near: float) -> bool:
 
 
 def _positive(policy: str, name: str, value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+    if not is_count(value):
         raise ConfigurationError(f"{policy} {name} = {shown(value)} cannot be used; use a whole number of at least 1.")
 
 

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from langchain_core.runnables.config import RunnableConfig, get_config_list
 
-from .._checks import shown
+from .._checks import is_count, shown
 from .._world import run_apart
 from ..errors import ConfigurationError
 from ._runs import is_heard
@@ -25,7 +25,7 @@ def bounded(config: RunnableConfig | Sequence[RunnableConfig] | None, at_once: i
     given = config.get("max_concurrency") if config else None
     if given is None:
         return {**(config or {}), "max_concurrency": at_once}
-    if not isinstance(given, int) or isinstance(given, bool) or given < 1:  # with 0, LangChain's abatch waits for ever
+    if not is_count(given):  # with 0, LangChain's abatch waits for ever
         raise ConfigurationError(
             f"max_concurrency = {shown(given)} cannot be used; give a whole number of 1 or more, or leave it out."
         )

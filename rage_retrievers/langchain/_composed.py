@@ -8,7 +8,17 @@ from typing import Any
 from langchain_core.retrievers import BaseRetriever
 from langchain_core.runnables import Runnable
 
+from .._checks import typed
+from ..errors import ConfigurationError
 from .retriever import VectorizeRetriever
+
+
+def check_retriever(given: object) -> None:
+    """Raise ConfigurationError for what cannot be asked, while it is given."""
+    if not isinstance(given, Runnable):
+        raise ConfigurationError(
+            f"retriever is {typed(given)}; give a VectorizeRetriever, or another retriever of LangChain's."
+        )
 
 
 def retrievers_in(value: Any, _seen: frozenset[int] = frozenset()) -> list[BaseRetriever]:

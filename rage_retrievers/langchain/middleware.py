@@ -18,11 +18,13 @@ from langchain.agents.middleware.types import AgentMiddleware, AgentState, Model
 from langchain_core.documents import Document
 from langchain_core.messages import AnyMessage, BaseMessage, HumanMessage
 
+from .._checks import is_count, shown
 from .._face import shaping
 from ..context import Budget, Deduplicate, Policy, Style, estimate_tokens, render, select
+from ..context.policies import checked
 from ..errors import ConfigurationError, RageError
 from ..observability.events import Degraded, tell
-from ._composed import retrievers_in
+from ._composed import check_retriever, retrievers_in
 from ._options import message_text
 from .retriever import VectorizeRetriever
 
@@ -82,6 +84,8 @@ class VectorizeContextMiddleware(_Middleware):
         on_error: Literal["degrade", "raise"] = "degrade",
     ) -> None:
         super().__init__()
+        check_retriever(retriever)
+        _check(enabled, skip, min_length=min_length, history=history)
         if on_error not in ("degrade", "raise"):
             raise ConfigurationError(f"on_error = {on_error!r} cannot be used; use 'degrade' or 'raise'.")
         if history and not isinstance(retriever, VectorizeRetriever):
@@ -92,7 +96,7 @@ class VectorizeContextMiddleware(_Middleware):
         self._skip = skip
         self._history = history
         tokens, self._style = shaping(retriever, max_tokens, style)
-        self._policies = (*policies, Budget(tokens, count_tokens, style=self._style))
+        self._policies = (*checked(policies), Budget(tokens, count_tokens, style=self._style))
         self._introduction = introduction
         self._degrades = on_error == "degrade"
 
@@ -175,6 +179,19 @@ class VectorizeContextMiddleware(_Middleware):
         messages: list[AnyMessage] = list(request.messages)
         messages[place] = _preceded(messages[place], shown)
         return request.override(messages=messages)
+
+
+def _check(enabled: object, skip: object, **counts: object) -> None:
+    """Refuse what would else be told, or passed over in silence, at the first turn."""
+    for name, value in counts.items():
+        if not is_count(value, 0):
+            raise ConfigurationError(f"{name} = {shown(value)} cannot be used; use a whole number of 0 or more.")
+    if not isinstance(enabled, bool) and not callable(enabled):
+        raise ConfigurationError(
+            f"enabled = {shown(enabled)} cannot be used; use True, False, or a function of nothing."
+        )
+    if skip is not None and not callable(skip):
+        raise ConfigurationError(f"skip is a {type(skip).__name__}; give a function of the human's message.")
 
 
 def _last_human(messages: Sequence[BaseMessage]) -> int | None:

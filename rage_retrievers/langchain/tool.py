@@ -6,19 +6,22 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, get_args, get_origin
 
 from langchain_core.documents import Document
 from langchain_core.tools import StructuredTool, ToolException
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, create_model
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, TypeAdapter, create_model
+from pydantic.errors import PydanticUserError
 from typing_extensions import TypedDict
 
+from .._checks import shown
 from .._face import shaping
 from ..context import Budget, Deduplicate, Policy, Style, estimate_tokens, render, select
+from ..context.policies import checked
 from ..errors import ConfigurationError, RageError
 from ..filters import F, Filter
 from ..scope import scope
-from ._composed import retrievers_in
+from ._composed import check_retriever, retrievers_in
 from .retriever import VectorizeRetriever
 
 if TYPE_CHECKING:
@@ -62,17 +65,20 @@ def create_vectorize_tool(
     """A tool that takes a `query` and gives numbered passages as content and the `Document`s as artifact.
 
     `filters` names the metadata fields that the model may filter by, with the type of their values where it is not
-    text: `{"year": int, "type": Literal["pdf", "html"]}`. What the model asks for is ANDed with every other filter, so
-    it can only narrow; a retriever that would pass over such filters is refused. Passages go through `policies`, and
-    the best of them that fit into `max_tokens` are told; a text cannot break out of its delimiters. `max_tokens` and
-    `style` are those of the settings (RAGE_MAX_TOKENS without RAGE_TOKEN_BUFFER, and RAGE_FORMAT_STYLE) unless given.
-    With `tell_errors` a failed search is told to the model; else it raises.
+    text: `{"year": int, "type": Literal["pdf", "html"]}`. Each is an argument that takes one value or a list
+    of them. What the model asks for is ANDed with every other filter, so it can only narrow; a retriever that would
+    pass over such filters is refused. Passages go through `policies`, and the best of them that fit into `max_tokens`
+    are told; a text cannot break out of its delimiters. `max_tokens` and `style` are those of the settings
+    (RAGE_MAX_TOKENS without RAGE_TOKEN_BUFFER, and RAGE_FORMAT_STYLE) unless given. With `tell_errors` a
+    failed search is told to the model; else it raises.
     """
+    check_retriever(retriever)
     allowed = _allowed(filters)
     if allowed:
         _check_heeded(retriever)
     tokens, written = shaping(retriever, max_tokens, style)
-    search = _Search(retriever, allowed, (*policies, Budget(tokens, count_tokens, style=written)), written, tell_errors)
+    chosen = (*checked(policies), Budget(tokens, count_tokens, style=written))
+    search = _Search(retriever, allowed, chosen, written, tell_errors)
     return StructuredTool(
         name=name,
         description=description,
@@ -148,7 +154,7 @@ def _check_heeded(retriever: BaseRetriever) -> None:
 def _schema(name: str, allowed: Mapping[str, tuple[str, Any]]) -> type[BaseModel]:
     fields: dict[str, Any] = {
         argument: (
-            list[kind] | None,  # type: ignore[valid-type]  # a type that is known when the tool is made
+            _several(field, kind) | None,
             Field(default=None, description=f"Only passages whose {field} is one of these; leave out for all."),
         )
         for argument, (field, kind) in allowed.items()
@@ -158,6 +164,30 @@ def _schema(name: str, allowed: Mapping[str, tuple[str, Any]]) -> type[BaseModel
     # What no filter or query could be is told to the model, and not raised when it searches.
     config = ConfigDict(extra="forbid", allow_inf_nan=False)
     return create_model(f"{name}_input", __config__=config, query=query, **fields)
+
+
+def _several(field: str, kind: Any) -> Any:
+    """The type of an argument: a list of such values, where one alone is taken for a list of one."""
+    (one,) = get_args(kind) if get_origin(kind) is list else (kind,)
+    if not _is_type(one):
+        raise ConfigurationError(
+            f"filters field {field!r} = {shown(kind)} is no type; use str, int, float, bool or a Literal of values."
+        )
+    return Annotated[list[one], BeforeValidator(_listed)]  # type: ignore[valid-type]  # known when the tool is made
+
+
+def _is_type(kind: Any) -> bool:
+    if kind is None or isinstance(kind, str):  # which pydantic reads as the name of a type
+        return False
+    try:
+        TypeAdapter(kind)
+    except PydanticUserError:
+        return False
+    return True
+
+
+def _listed(given: object) -> object:
+    return given if given is None or isinstance(given, list | tuple | set | frozenset) else [given]
 
 
 def _narrowed(allowed: Mapping[str, tuple[str, Any]], asked: Mapping[str, Any]) -> Any:

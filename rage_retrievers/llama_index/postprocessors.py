@@ -9,6 +9,7 @@ from llama_index.core.schema import NodeWithScore, QueryBundle
 from pydantic import Field
 
 from ..context import Policy, select
+from ..context.policies import checked
 
 __all__ = ["ContextPostprocessor"]
 
@@ -23,7 +24,7 @@ class ContextPostprocessor(BaseNodePostprocessor):
     policies: tuple[Any, ...] = Field(default=(), description="From rage_retrievers.context, or any such function.")
 
     def __init__(self, *policies: Policy, **more: Any) -> None:
-        super().__init__(**({"policies": policies} if policies else {}), **more)
+        super().__init__(**({"policies": checked(policies)} if policies else {}), **more)
 
     @classmethod
     def class_name(cls) -> str:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.schema import NodeWithScore, QueryBundle
 from llama_index.core.tools import FunctionTool
 from pydantic import BaseModel, Field
 from typing_extensions import Unpack
 
+from .._checks import typed
 from .._face import shaping
+from .._options import ResearchPlan
 from ..client import ResearchOptions
 from ..context import Style, render
+from ..errors import ConfigurationError
 from .retriever import VectorizeRetriever
 
 __all__ = ["research_tool", "retrieval_tool"]
@@ -28,6 +32,19 @@ class ResearchInput(BaseModel):
     query: str = Field(description="The question to research, with all the detail that matters", min_length=1)
 
 
+def _no_retriever(given: object) -> ConfigurationError:
+    return ConfigurationError(f"retriever is {typed(given)}; give a VectorizeRetriever.")
+
+
+def _checked(given: object) -> tuple[BaseNodePostprocessor, ...]:
+    # One alone would be iterated over, too: it is a model of pydantic's, and gives its fields.
+    if not isinstance(given, tuple | list) or not all(isinstance(one, BaseNodePostprocessor) for one in given):
+        raise ConfigurationError(
+            "node_postprocessors needs a list of postprocessors, such as [ContextPostprocessor(…)]."
+        )
+    return tuple(given)
+
+
 def retrieval_tool(
     retriever: VectorizeRetriever,
     *,
@@ -42,7 +59,9 @@ def retrieval_tool(
     given; `raw_output` holds the nodes. What else is asked (filters, how many) is the retriever's and the scope's to
     say, never the model's.
     """
-    postprocessors = tuple(node_postprocessors)
+    if not isinstance(retriever, BaseRetriever):
+        raise _no_retriever(retriever)
+    postprocessors = _checked(node_postprocessors)
     _, how = shaping(retriever, None, style)
 
     def search(query: str) -> list[NodeWithScore]:
@@ -80,6 +99,10 @@ def research_tool(
     `options` are those of the client's `deep_research`: `web_search`, `schema`, `n8n`, `timeout`, `poll_every`,
     `on_progress`.
     """
+
+    if not isinstance(retriever, VectorizeRetriever):
+        raise _no_retriever(retriever)
+    ResearchPlan.make(options)
 
     def research(query: str) -> str:
         return retriever.deep_research(query, **options).markdown

@@ -17,7 +17,7 @@ from functools import lru_cache
 from threading import BoundedSemaphore
 from typing import Any, TextIO
 
-from .._checks import shown
+from .._checks import is_count, shown
 from ..errors import ConfigurationError
 from ..models import Target
 from .correlation import correlation_id
@@ -155,7 +155,7 @@ class EventLog:
     def __post_init__(self) -> None:
         self._least = _level("EventLog", self.level)
         check_redactor("EventLog", self.redactor)
-        if not isinstance(self.max_text, int) or isinstance(self.max_text, bool) or self.max_text < 1:
+        if not is_count(self.max_text):
             raise ConfigurationError(
                 f"EventLog's max_text={shown(self.max_text)} cannot be used; give a whole number of characters."
             )

@@ -16,7 +16,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
-from .._checks import shown
+from .._checks import is_count, shown
 from ..errors import ConfigurationError
 from ..models import Target
 from .events import (
@@ -225,10 +225,9 @@ class Metrics:
     _pipelines: dict[str, str] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        most = self.max_pipelines
-        if not isinstance(most, int) or isinstance(most, bool) or most < 1:
+        if not is_count(self.max_pipelines):
             raise ConfigurationError(
-                f"Metrics' max_pipelines={shown(most)} cannot be used; it is a whole number of 1 or more."
+                f"Metrics' max_pipelines={shown(self.max_pipelines)} cannot be used; it is a whole number of 1 or more."
             )
         check_redactor("Metrics", self.redactor)
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar, Protocol, TypeAlias, TypeVar
 
-from .._checks import is_number, shown
+from .._checks import is_count, is_number, shown
 from .._flow import Clock, Flow
 from ..errors import ConfigurationError
 from ..models import Query, Target
@@ -217,5 +217,5 @@ def above(name: str, value: float, minimum: float = 0) -> None:
 
 def at_least_one(name: str, value: int) -> None:
     """Raise ConfigurationError unless value is a count of one or more; for the options of policies."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+    if not is_count(value):
         raise ConfigurationError(f"{name}={shown(value)} cannot be used; it is a whole number of 1 or more.")

@@ -294,6 +294,15 @@ def test_an_option_that_means_nothing_is_refused_when_made(make: Callable[[], ob
         make()
 
 
+@pytest.mark.parametrize(
+    ("given", "said"), [(Deduplicate, r"Deduplicate is a class; give a policy"), ("dedup", "A str is no policy")]
+)
+def test_what_is_no_policy_is_refused(given: Any, said: str) -> None:
+    """Also where there is no passage for it yet."""
+    with pytest.raises(ConfigurationError, match=said):
+        select([], given)
+
+
 def test_near_duplicates_of_many_passages_stay_cheap() -> None:
     """A hundred long passages are compared well within the time of one request."""
     import time

@@ -36,7 +36,7 @@ from rage_retrievers import (
     default_pipeline,
     scope,
 )
-from rage_retrievers.context import Style, cite
+from rage_retrievers.context import Deduplicate, Style, cite
 from rage_retrievers.context.formats import STYLES
 from rage_retrievers.langchain import (
     VectorizeContextMiddleware,
@@ -153,6 +153,52 @@ def test_tool_filters_come_from_the_allow_list(run: Run, service: Recorder) -> N
     ]  # fmt: skip
     run(tool, called(tool, query="q", year=None, document_metadata_type=[]))
     assert service.body["metadata-filters"] == [{"lang": ["en"]}]
+
+
+def test_a_filter_takes_one_value_or_several(run: Run, service: Recorder) -> None:
+    """`{"source": str}` reads as an argument that is one text, and models give one; a list is told to them."""
+    tool = service.retriever().as_tool(filters={"source": str, "tags": list[str]})
+    assert (
+        tool.args["source"]["anyOf"][0]
+        == tool.args["tags"]["anyOf"][0]
+        == {"items": {"type": "string"}, "type": "array"}
+    )
+    run(tool, called(tool, query="q", source="a.md", tags=["x", "y"]))
+    assert service.body["metadata-filters"] == [{"source": ["a.md"]}, {"tags": ["x", "y"]}]
+
+
+@pytest.mark.parametrize("kind", [5, None, "text", ["pdf", "html"]])
+def test_a_filter_whose_values_have_no_type_is_refused(service: Recorder, kind: Any) -> None:
+    """When the tool is made; the values themselves are a Literal."""
+    with pytest.raises(ConfigurationError, match=r"'kind'.*is no type; use str, .*Literal"):
+        service.retriever().as_tool(filters={"kind": kind})
+
+
+@pytest.mark.parametrize("given", [5, None, "local:./docs", VectorizeRetriever])
+def test_what_cannot_be_asked_is_refused_when_it_is_given(given: Any) -> None:
+    """Not by the first search of an agent."""
+    for make in (create_vectorize_tool, VectorizeContextMiddleware):
+        with pytest.raises(ConfigurationError, match=r"^retriever is .*; give a VectorizeRetriever"):
+            make(given)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"history": -1},
+        {"history": True},
+        {"min_length": "3"},
+        {"enabled": "no"},
+        {"skip": "edited"},
+        {"policies": 5},
+        {"policies": [Deduplicate]},
+        {"policies": ["deduplicate"]},
+    ],
+)
+def test_the_middleware_refuses_what_it_could_not_use(service: Recorder, options: dict[str, Any]) -> None:
+    """When it is made: a negative history would be passed over in silence."""
+    with pytest.raises(ConfigurationError, match=rf"{next(iter(options))}|is a class|is no policy"):
+        VectorizeContextMiddleware(service.retriever(), **options)
 
 
 @pytest.mark.parametrize("arguments", [{"tenant": ["x"]}, {"year": ["x"]}, {"kind": ["exe"]}, {"metadata_filters": []}])

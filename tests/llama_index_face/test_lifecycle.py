@@ -23,6 +23,7 @@ from llama_index_face.conftest import TOKEN, Scripted
 from rage_retrievers import ConfigurationError, Pipeline, Retry, ServerError, default_pipeline
 from rage_retrievers._flow import WireRequest, WireResponse
 from rage_retrievers.llama_index import (
+    ContextPostprocessor,
     VectorizeRetrievalEvent,
     VectorizeRetrievalFailedEvent,
     VectorizeRetriever,
@@ -289,6 +290,27 @@ async def test_the_retrieval_tool_answers_in_a_prompts_words(scripted: Scripted)
 def test_a_tool_that_finds_nothing_says_so() -> None:
     """An empty answer is a sentence, so that a model does not make one up."""
     assert retrieval_tool(Scripted().retriever())(query="Which?").content == "Nothing was found."
+
+
+@pytest.mark.parametrize("given", [5, None, "local:./docs", VectorizeRetriever])
+def test_what_cannot_be_asked_is_refused_when_a_tool_is_made(given: Any) -> None:
+    """Not by the first search of an agent."""
+    for make in (retrieval_tool, research_tool):
+        with pytest.raises(ConfigurationError, match=r"^retriever is .*; give a VectorizeRetriever"):
+            make(given)
+
+
+@pytest.mark.parametrize("given", [5, ContextPostprocessor(), [str.upper]])
+def test_postprocessors_that_are_none_are_refused(given: Any) -> None:
+    """One alone as well, which Python would take for a list of its fields."""
+    with pytest.raises(ConfigurationError, match="node_postprocessors needs a list"):
+        retrieval_tool(Scripted().retriever(), node_postprocessors=given)
+
+
+def test_a_research_that_cannot_be_done_is_refused_when_its_tool_is_made() -> None:
+    """As LangChain's is."""
+    with pytest.raises(ConfigurationError, match="poll_every = 0"):
+        research_tool(Scripted().retriever(), poll_every=0)
 
 
 async def test_the_research_tool_gives_the_report() -> None:
