@@ -48,11 +48,14 @@ def ask(
 
 def _retrieve(question: str, where: ClientOptions, knobs: dict[str, object]) -> Retrieval:
     from ..client import VectorizeClient
-    from .indexing import watch_indexing
+    from .indexing import nothing_to_read, watch_indexing
 
     with VectorizeClient(**where) as client:
-        watch_indexing(where)
-        return client.retrieve(question, **knobs)  # type: ignore[arg-type]  # the client checks each of them
+        empty = watch_indexing(where)
+        retrieval = client.retrieve(question, **knobs)  # type: ignore[arg-type]  # the client checks each of them
+    if empty is not None and not retrieval.documents:
+        raise nothing_to_read(empty)
+    return retrieval
 
 
 def _summary(retrieval: Retrieval) -> str:

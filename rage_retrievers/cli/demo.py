@@ -13,7 +13,6 @@ from rich.panel import Panel
 from rich.rule import Rule
 from rich.text import Text
 
-from ..errors import ConfigurationError
 from . import options, passages, screen
 from .demo_answers import Answer, ask_langchain, ask_llama_index, need_both_frameworks
 
@@ -79,14 +78,15 @@ def demo(
 
 def _index(docs: Path | None) -> Collection:
     from ..local._paths import cache_root
-    from .indexing import indexed
+    from .indexing import indexed, nothing_to_read
     from .project_documents import project_documents
 
     folder = docs if docs is not None else project_documents(cache_root(None))
     described = str(docs) if docs is not None else "this project's README.md and docs/"
     with indexed(folder) as service:
         if not service.stats.files:
-            raise ConfigurationError(f"{described} holds no .md, .txt, .html, .pdf or .docx file that can be read.")
+            screen.skipped_files(service.skipped)
+            raise nothing_to_read(described)
         return Collection(folder, described, service.stats, service.skipped)
 
 

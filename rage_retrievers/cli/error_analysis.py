@@ -12,6 +12,7 @@ from rich.padding import Padding
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from ..errors import ConfigurationError
 from . import options, screen
 
 if TYPE_CHECKING:
@@ -29,12 +30,18 @@ def error_analysis(
     as_json: options.AsJson = False,
 ) -> None:
     """Read JSON logs of any size and say what failed, since when, how often, where, and what to do about it."""
-    report = _analyse([sys.stdin.buffer if str(log) == _STANDARD_INPUT else log for log in logs])
+    report = _analyse([_standard_input() if str(log) == _STANDARD_INPUT else log for log in logs])
     if as_json:
         screen.write_json(report.as_dict())
         return
     console = screen.out()
     _show(console, report, most)
+
+
+def _standard_input() -> BinaryIO:
+    if sys.stdin is None:  # so Python tells that it was started without one
+        raise ConfigurationError("- is standard input, which is closed; name a log file, or pipe one in.")
+    return sys.stdin.buffer
 
 
 def _analyse(logs: list[Path | BinaryIO]) -> Report:

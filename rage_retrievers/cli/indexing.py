@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from .._connection import LOCAL
+from ..errors import ConfigurationError
 from .screen import bar_width, err, skipped_files
 
 if TYPE_CHECKING:
@@ -41,14 +42,25 @@ def indexed(folder: str | Path, *, api_key: str | None = None) -> Iterator[Local
         service.close()
 
 
-def watch_indexing(where: ClientOptions) -> None:
-    """Index the folder of a `local:` address now, so that a person at a terminal sees it happen; else do nothing."""
+def watch_indexing(where: ClientOptions) -> str | None:
+    """Index the folder of a `local:` address now, so that its progress is seen and what is skipped is told.
+
+    Gives the folder if there was nothing to read in it.
+    """
     from ..settings import VectorizeSettings
 
     base_url = where.get("base_url") or VectorizeSettings.load().base_url or ""
-    if base_url.startswith(LOCAL) and err().is_terminal:
-        with indexed(base_url[len(LOCAL) :]) as service:
-            skipped_files(service.skipped)
+    if not base_url.startswith(LOCAL):
+        return None
+    folder = base_url[len(LOCAL) :]
+    with indexed(folder) as service:
+        skipped_files(service.skipped)
+        return None if service.stats.files else folder
+
+
+def nothing_to_read(folder: str) -> ConfigurationError:
+    """What to say of a folder without a document."""
+    return ConfigurationError(f"{folder} holds no .md, .txt, .html, .pdf or .docx file that can be read.")
 
 
 def _bar() -> Progress:

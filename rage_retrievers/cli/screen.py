@@ -126,7 +126,7 @@ def skipped_files(skipped: Sequence[tuple[str, str]], most: int = 20) -> None:
     for path, reason in skipped[:most]:
         remark(f"skipped {path}: {reason}")
     if len(skipped) > most:
-        remark(f"skipped {len(skipped) - most} more; --json names them all")
+        remark(f"skipped {len(skipped) - most} more; rage serve DIR --json names them all")
 
 
 class OutputLostError(Exception):

@@ -29,7 +29,7 @@ def serve(
 ) -> None:
     """Serve a folder of documents over HTTP, exactly as Vectorize.io would; Ctrl-C ends it."""
     from ..local import LocalServer
-    from .indexing import indexed
+    from .indexing import indexed, nothing_to_read
     from .operating import SelfProbe, operator_routes
 
     with indexed(folder, api_key=api_key) as service:
@@ -37,6 +37,8 @@ def serve(
         routes = operator_routes(host, probe)
         with LocalServer(service, host=host, port=port, routes=routes, loop_waits=True) as server:
             probe.knows(server.url, service, api_key)
+            if not service.stats.files:  # it serves all the same: files may come while it runs
+                screen.remark(nothing_to_read(str(folder)).message)
             if as_json:
                 screen.write_json(_as_dict(service, server))
             else:

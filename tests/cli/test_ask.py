@@ -30,6 +30,27 @@ def test_passages_come_with_rank_score_and_source(run: Run, folder: Path) -> Non
     assert max(map(len, ended.out.splitlines())) <= 80
 
 
+@pytest.mark.parametrize("form", [(), ("--json",)])
+def test_an_empty_folder_is_bad_input(run: Run, tmp_path: Path, form: tuple[str, ...]) -> None:
+    """No passages are found there, whatever the question; what is read is named, and so is what could not be."""
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "broken.pdf").write_bytes(b"%PDF-1.4 nothing")
+    ended = run("ask", "bees", "--base-url", f"local:{tmp_path / 'docs'}", *form)
+    assert ended.code == 2
+    told = ended.err.splitlines()
+    assert told[0].startswith("skipped broken.pdf: ")
+    assert told[-1].endswith("docs holds no .md, .txt, .html, .pdf or .docx file that can be read.")
+    assert "no passages" not in ended.out
+
+
+def test_what_is_skipped_is_told_off_a_terminal_too(run: Run, folder: Path) -> None:
+    """On stderr, so that the answer stays the answer."""
+    (folder / "broken.pdf").write_bytes(b"%PDF-1.4 nothing")
+    ended = run("ask", "bees", "--base-url", f"local:{folder}", "--json")
+    assert (ended.code, len(ended.json()["documents"])) == (0, 3)
+    assert ended.err.startswith("skipped broken.pdf: ")
+
+
 def test_settings_say_which_service_is_asked(run: Run, where: LocalServer) -> None:
     """Without options the environment's address, ids and token are used, over real HTTP."""
     answer = run("ask", "bees", "--json").json()

@@ -86,6 +86,14 @@ def test_a_folder_without_documents_is_bad_input(run: Run, tmp_path: Path) -> No
     assert "holds no .md" in ended.err
 
 
+def test_what_could_not_be_read_is_told_before_that_there_is_nothing(run: Run, tmp_path: Path) -> None:
+    """The reason is the user's only hint."""
+    (tmp_path / "broken.pdf").write_bytes(b"%PDF-1.4 nothing")
+    ended = run("demo", "--docs", str(tmp_path))
+    assert ended.code == 2
+    assert [line.split(":")[0] for line in ended.err.splitlines()] == ["skipped broken.pdf", "rage"]
+
+
 @pytest.mark.parametrize("command", ["demo", "serve"])
 def test_help_names_every_kind_of_document(run: Run, command: str) -> None:
     """Whatever kind of file is read is named, as it is where a folder holds none."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 from threading import Thread
 
@@ -145,6 +147,15 @@ def test_error_analysis_reads_what_is_piped_into_it(run: Run, tmp_path: Path) ->
     assert ended.code == 0, ended.err
     assert ended.json()["findings"][0]["count"] == 3
     assert ended.json()["lines"] == 4
+
+
+def test_error_analysis_of_a_closed_standard_input_is_bad_input() -> None:
+    """As a service without a terminal may start it."""
+    line = 'exec "$0" -m rage_retrievers.cli error-analysis - <&-'
+    home = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    ended = subprocess.run(["sh", "-c", line, sys.executable], env=home, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr.count("\n")) == (2, "", 1)
+    assert "standard input, which is closed; name a log file" in ended.stderr
 
 
 def test_most_limits_what_is_shown_and_says_so(run: Run, tmp_path: Path) -> None:

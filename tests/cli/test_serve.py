@@ -71,6 +71,16 @@ def test_people_get_a_curl_command_and_the_skipped_files(start: Start, folder: P
     assert TOKEN not in shown + rest + remarks
 
 
+def test_an_empty_folder_is_served_and_told(start: Start, tmp_path: Path) -> None:
+    """Files may come while it runs; until then somebody should know why nothing is found."""
+    (tmp_path / "none").mkdir()
+    running = start("serve", str(tmp_path / "none"), "--port", "0", "--json")
+    assert _announced(running)["files"] == 0
+    running.send_signal(signal.SIGINT)
+    _, remarks = running.communicate(timeout=20)
+    assert "none holds no .md, .txt, .html, .pdf or .docx file" in remarks
+
+
 def test_one_document_is_told_as_one(start: Start, tmp_path: Path) -> None:
     """A number of one has no plural."""
     (tmp_path / "one").mkdir()
