@@ -21,7 +21,9 @@ from langchain_core.tools import StructuredTool
 from pydantic import BaseModel, Field
 from typing_extensions import TypedDict, Unpack, override
 
+from .._checks import typed
 from .._options import ResearchPlan
+from ..errors import ConfigurationError
 from ..models import Research, ResearchEvent
 from ._runs import within
 from .retriever import VectorizeRetriever
@@ -216,6 +218,9 @@ def create_research_tool(
     Progress is streamed as the custom event `vectorize.research.progress` (`astream_events`), and inside LangGraph to
     `stream_mode="custom"`, as dicts with `research_id`, `polls`, `elapsed` and `ready`.
     """
+    if not isinstance(retriever, VectorizeRetriever):
+        raise ConfigurationError(f"retriever is {typed(retriever)}; give a VectorizeRetriever.")
+    ResearchPlan.make(options)  # which pydantic's error would quote
     return _tool(VectorizeResearch(retriever=retriever, options=dict(options)), name, description)
 
 

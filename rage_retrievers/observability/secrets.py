@@ -14,6 +14,8 @@ from bisect import bisect_right
 from collections.abc import Iterable
 from urllib.parse import quote, quote_plus
 
+from .._checks import typed
+
 REDACTED = "[redacted]"
 _SHORTEST_SECRET = 6
 _MOST_SECRETS = 64
@@ -171,5 +173,12 @@ secrets_in_use = Secrets()
 
 
 def register_secret(secret: str | None) -> None:
-    """Register a credential with the process's own list; clients do so with every token they send."""
+    """Register a credential with the process's own list; clients do so with every token they send.
+
+    Raises ConfigurationError for what is no text, which would never be found.
+    """
+    if secret is not None and not isinstance(secret, str):
+        from ..errors import ConfigurationError  # type: ignore[unreachable]  # reached by those who check no types
+
+        raise ConfigurationError(f"A secret is a text, not {typed(secret)}; of a SecretStr give get_secret_value().")
     secrets_in_use.register(secret)

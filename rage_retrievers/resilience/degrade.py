@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
+from .._checks import shown, typed
 from .._flow import Flow, as_ask, immediate
 from ..errors import ConfigurationError, RageError
 from ..models import Document, Query, Retrieval
@@ -49,6 +51,10 @@ class StaleAnswer:
     cache: Cache
     name: str = "stale"
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.cache, Cache):
+            raise ConfigurationError(f"cache is {typed(self.cache)}; give the Cache(...) of the same pipeline.")
+
     def __call__(self, call: Call, query: Query, /) -> Flow[Retrieval | None]:
         """The answer kept, if there is one."""
         return immediate(self.cache.kept(call))
@@ -63,6 +69,13 @@ class OtherRetriever:
 
     retrieve: Callable[[Query], Any]
     name: str = "other retriever"
+
+    def __post_init__(self) -> None:
+        if not callable(self.retrieve):
+            raise ConfigurationError(
+                f"retrieve is {typed(self.retrieve)}; give a function from a Query, such as "
+                "lambda query: search(query.question)."
+            )
 
     def __call__(self, call: Call, query: Query, /) -> Flow[Retrieval | None]:
         """Whatever the function answers."""
@@ -88,9 +101,9 @@ class Degrade:
 
     def __post_init__(self) -> None:
         if not isinstance(self.to, tuple | list) or not self.to or not all(map(_is_fallback, self.to)):
-            raise ConfigurationError(f"to={self.to!r} cannot be used; it needs fallbacks, such as (EmptyAnswer(),).")
-        if not callable(self.when):
-            raise ConfigurationError(f"when={self.when!r} cannot be used; it is a function of an error.")
+            raise ConfigurationError(f"to={shown(self.to)} cannot be used; give fallbacks, such as (EmptyAnswer(),).")
+        if not callable(self.when) or inspect.iscoroutinefunction(self.when):  # whose coroutine would be true
+            raise ConfigurationError(f"when={shown(self.when)} cannot be used; it is a plain function of an error.")
         object.__setattr__(self, "to", tuple(self.to))
 
     def __call__(self, call: Call, proceed: Step, /) -> Flow[Any]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar, Protocol, TypeAlias, TypeVar
 
-from .._checks import is_count, is_number, shown
+from .._checks import is_count, is_number, shown, typed
 from .._flow import Clock, Flow
 from ..errors import ConfigurationError
 from ..models import Query, Target
@@ -147,6 +147,8 @@ class Pipeline:
     """An immutable set of policies, at most one of a kind, kept in the one order that is right."""
 
     def __init__(self, policies: Iterable[Policy] = ()) -> None:
+        if not isinstance(policies, Iterable):
+            raise ConfigurationError(f"A pipeline needs a list of policies, such as [Retry()], not {typed(policies)}.")
         chosen: dict[str, Policy] = {}
         for policy in policies:
             kind = _kind_of(policy)

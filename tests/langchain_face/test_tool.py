@@ -177,7 +177,8 @@ def test_a_filter_whose_values_have_no_type_is_refused(service: Recorder, kind: 
 @pytest.mark.parametrize("given", [5, None, "local:./docs", VectorizeRetriever])
 def test_what_cannot_be_asked_is_refused_when_it_is_given(given: Any) -> None:
     """Not by the first search of an agent."""
-    for make in (create_vectorize_tool, VectorizeContextMiddleware):
+    makers: list[Any] = [create_vectorize_tool, VectorizeContextMiddleware, create_research_tool]
+    for make in makers:
         with pytest.raises(ConfigurationError, match=r"^retriever is .*; give a VectorizeRetriever"):
             make(given)
 
@@ -511,6 +512,15 @@ def stream(runnable: Any, value: Any, world: str, **options: Any) -> list[Any]:
         return [step async for step in runnable.astream(value, **options)]
 
     return in_loop(collect)  # type: ignore[no-any-return]
+
+
+def test_a_research_tool_that_could_never_research_is_refused(service: Recorder) -> None:
+    """By our own error, which quotes no header of a webhook."""
+    with pytest.raises(ConfigurationError, match=r"^timeout = nan"):
+        create_research_tool(service.retriever(), timeout=float("nan"))
+    with pytest.raises(ConfigurationError, match=r"^n8n cannot be used") as refused:
+        create_research_tool(service.retriever(), n8n={"headers": {"authorization": "planted"}})
+    assert "planted" not in str(refused.value)
 
 
 @pytest.mark.parametrize("world", ["sync", "async"])

@@ -14,10 +14,11 @@ from urllib.parse import quote, quote_plus
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import SecretStr
 
 from rage_retrievers.errors import ConfigurationError, ServerError
 from rage_retrievers.observability.redaction import Redactor, is_secret_field
-from rage_retrievers.observability.secrets import REDACTED, Secrets
+from rage_retrievers.observability.secrets import REDACTED, Secrets, register_secret
 
 SECRET = 'p@ss/w"örd+with&all=kinds of%signs'
 JWT = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJhdWQiOiJvcmctMSJ9.c2lnbmF0dXJlLW9mLXRoZS10b2tlbg"
@@ -290,6 +291,14 @@ def test_what_could_find_nothing_is_refused_when_it_is_given(options: Any, wrong
     """Not by the first text that is shown; and the error holds no secret."""
     with pytest.raises(ConfigurationError, match=wrong) as refused:
         Redactor(**options)
+    assert "planted" not in str(refused.value)
+
+
+@pytest.mark.parametrize("secret", [SecretStr("planted-secret"), b"planted-secret", 4711])
+def test_a_secret_that_is_no_text_is_refused(secret: Any) -> None:
+    """Kept as it is, it would never be found in a text; the error does not show it."""
+    with pytest.raises(ConfigurationError, match="A secret is a text, not a") as refused:
+        register_secret(secret)
     assert "planted" not in str(refused.value)
 
 

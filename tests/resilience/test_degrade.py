@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -146,3 +147,23 @@ def test_a_fallback_is_named_explicitly(to: Any) -> None:
         Degrade(to)
     with pytest.raises(ConfigurationError, match="when="):
         Degrade((EmptyAnswer(),), when=5)  # type: ignore[arg-type]
+
+
+async def always(error: Exception) -> bool:
+    """Whether it is covered; its coroutine would be true, whatever it answers."""
+    return False
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: StaleAnswer(300), "cache is a int; give the Cache"),  # type: ignore[arg-type]
+        (lambda: StaleAnswer(Cache), "cache is the class Cache; give the Cache"),  # type: ignore[arg-type]
+        (lambda: OtherRetriever("local:./docs"), "retrieve is a str; give a function"),  # type: ignore[arg-type]
+        (lambda: Degrade((EmptyAnswer(),), when=always), "when=.* plain function"),  # type: ignore[arg-type]
+    ],
+)
+def test_a_fallback_that_could_not_answer_is_refused_when_it_is_made(make: Callable[[], object], said: str) -> None:
+    """And not in the first outage."""
+    with pytest.raises(ConfigurationError, match=said):
+        make()

@@ -114,6 +114,12 @@ def test_what_is_no_policy_is_refused_at_once(given: Any) -> None:
         default_pipeline().with_policies(given)
 
 
+def test_a_policy_alone_is_no_list() -> None:
+    """The error says what to write."""
+    with pytest.raises(ConfigurationError, match=r"list of policies, such as \[Retry\(\)\], not a Retry"):
+        Pipeline(Retry())  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("kind", ["retyr", Retry, ""])
 def test_leaving_out_what_there_is_not_is_refused(kind: Any) -> None:
     """Passed over, what was to be left out would stay."""
