@@ -49,9 +49,8 @@ def asgi_app(
         if request.scope["query_string"]:
             path += "?" + request.scope["query_string"].decode("latin-1")
         asked = (request.method, path, dict(request.headers), body)
-        if loop_waits and service.is_brief(request.method, path, body):
-            return _response(service.handle(*asked))
-        return _response(await run_in_threadpool(service.handle, *asked))
+        brief = service.handle_briefly(*asked) if loop_waits else None
+        return _response(await run_in_threadpool(service.handle, *asked) if brief is None else brief)
 
     guard = [] if hosts is None else [Middleware(_OnlyFor, hosts=hosts)]
     app = Starlette(routes=routes, middleware=guard)

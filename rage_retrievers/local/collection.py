@@ -108,13 +108,13 @@ class Collection:
                     self._refresh()
         return self._current
 
-    @property
-    def at_rest(self) -> bool:
-        """Whether nobody in this process is writing it."""
-        free = self._mutex.acquire(blocking=False)
-        if free:
-            self._mutex.release()
-        return free
+    def at_rest(self) -> Snapshot | None:
+        """What `snapshot` gives, where nobody in this process writes and nobody elsewhere has; None otherwise."""
+        if not self._mutex.acquire(blocking=False):
+            return None
+        self._mutex.release()
+        current = not self._store.moved() and self._store.get("generation", "0") == self._generation
+        return self._current if current else None
 
     @property
     def passages(self) -> int:

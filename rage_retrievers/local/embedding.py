@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
 Vectors = NDArray[np.float32]
 _KNOWN_WORDS = 200_000  # each takes about 200 bytes
+_KNOWN_TOKENS = 2_000_000  # of words without end, as encoded data has them
 _QUESTIONS_WORDS = 10_000
+_LONG_WORD = 64  # in characters: longer ones are seldom said again, and together would take any memory
 _FEW_TEXTS = 32
 
 
@@ -95,7 +97,8 @@ class _Words:
 
     def of_few(self, words: Sequence[str]) -> NDArray[np.intp]:
         """The token ids of all words one after the other, those of a question: it waits for nobody who indexes."""
-        return np.fromiter(chain.from_iterable(map(self._known, words)), dtype=np.intp)
+        ids = (self._known(word) if len(word) <= _LONG_WORD else self._encoded(word) for word in words)
+        return np.fromiter(chain.from_iterable(ids), dtype=np.intp)
 
     def _encoded(self, word: str) -> tuple[int, ...]:
         # What the tokenizer around the model adds is this mark of a word's beginning, and takes twice as long for it.
@@ -108,7 +111,7 @@ class _Words:
     def tokens(self, words: Sequence[str]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
         """The token ids of all words one after the other, and where those of each word end."""
         with self._lock:
-            if len(self._numbers) > _KNOWN_WORDS:
+            if len(self._numbers) > _KNOWN_WORDS or len(self._tokens) > _KNOWN_TOKENS:
                 self._forget()
             # A word that is met for the first time gets the next number.
             numbers = np.fromiter(map(self._numbers.__getitem__, words), dtype=np.intp, count=len(words))

@@ -25,8 +25,6 @@ from rage_retrievers.local.store import (
 
 T = TypeVar("T")
 _KEPT_RUNS = 500
-# A request that is said not to look may begin this many seconds later.
-_LEEWAY = 0.05
 
 
 class Feed:
@@ -83,10 +81,13 @@ class Feed:
         finally:
             self._looking.release()
 
-    @property
-    def at_rest(self) -> bool:
-        """Whether the next request neither looks at the source nor waits for somebody who writes."""
-        return self._clock() < self._due - _LEEWAY and self.collection.at_rest
+    def glance(self, ask: Callable[[Snapshot], T]) -> T | None:
+        """What `read` gives, where that takes neither a look at the source nor a wait nor a repair; None elsewhere."""
+        if self._clock() < self._due:
+            with contextlib.suppress(ClosedStoreError, CorruptStoreError):
+                seen = self.collection.at_rest()
+                return None if seen is None else ask(seen)
+        return None
 
     def read(self, ask: Callable[[Snapshot], T]) -> T:
         """Ask the collection as it is now; one found corrupt is made again first and never answers."""

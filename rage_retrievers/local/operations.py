@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+from collections.abc import Callable
 from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
@@ -26,11 +27,11 @@ from rage_retrievers.local.jobs import Background, Jobs
 from rage_retrievers.local.pipelines import FolderPipeline, Pipelines
 from rage_retrievers.local.progress import Listener
 from rage_retrievers.local.ranking import Ask, Reranker
+from rage_retrievers.local.snapshot import Snapshot
 from rage_retrievers.local.sources import Scan, Source
 from rage_retrievers.local.wire import Call, LocalResponse, RefusedError, reply
 from rage_retrievers.local.workspaces import workspaces
 
-_BRIEF_BYTES = 2_048
 _BRIEF_PASSAGES = 20_000
 
 
@@ -59,6 +60,7 @@ class Operations:
         self._organization = organization
         self._embedding = model
         self._reranker = reranker
+        self._runs_users_code = reranker is not None or not isinstance(model, WordVectors)
         self._api_key = api_key
         self._account = Account(home / "account")
         self._background = Background(executor)
@@ -108,17 +110,21 @@ class Operations:
                     return answer
         raise RefusedError(404, "Not found", f"no such operation: {call.method} /{'/'.join(call.segments)}")
 
-    def is_brief(self, method: str, path: str, body: bytes) -> bool:
-        """Whether the answer takes a few milliseconds: a short question to few passages at rest, and no user's code.
+    def brief(self, call: Call) -> LocalResponse | None:
+        """The answer where it takes a few milliseconds, else None: a short question to few passages, no user's code.
 
-        A filter may have to read first what all documents say of themselves.
+        It waits for nobody: not for the account, nor for whoever deploys, reads documents or makes an index again.
         """
-        if method != "POST" or not path.endswith("/retrieval") or len(body) > _BRIEF_BYTES or b"filters" in body:
-            return False
-        if self._reranker is not None or not isinstance(self._embedding, WordVectors):
-            return False
-        feed = self._pipelines.open_feed(path.rsplit("/", 2)[-2])
-        return feed is not None and feed.collection.passages <= _BRIEF_PASSAGES and feed.at_rest
+        match call.method, call.segments:
+            case "POST", ("v1" | "api", "org", self._organization, "pipelines", identity, "retrieval"):
+                feed = self._pipelines.open_feed(identity)
+                if feed is None or feed.collection.passages > _BRIEF_PASSAGES or self._runs_users_code:
+                    return None
+                self._authorize(call)
+                ask = retrieval.read_ask(call.json())
+                answer = feed.glance(self._asking(identity, ask)) if retrieval.is_brief(ask) else None
+                return None if answer is None else reply(answer)
+        return None
 
     def _authorize(self, call: Call) -> None:
         token = call.token()
@@ -162,11 +168,11 @@ class Operations:
     def _retrieval(self, call: Call, identity: str) -> LocalResponse:
         feed = self._pipelines.ready_feed(identity)
         ask = retrieval.read_ask(call.json())
-        return reply(self._ask(feed, identity, ask))
+        return reply(feed.read(self._asking(identity, ask)))
 
-    def _ask(self, feed: Feed, identity: str, ask: Ask) -> dict[str, Any]:
+    def _asking(self, identity: str, ask: Ask) -> Callable[[Snapshot], dict[str, Any]]:
         owner = {"pipeline_id": identity, "org_id": self._organization}
-        return feed.read(lambda seen: retrieval.answer(seen, self._embedding, ask, self._reranker, owner))
+        return lambda seen: retrieval.answer(seen, self._embedding, ask, self._reranker, owner)
 
     def _start_research(self, call: Call, pipeline: PipelineRecord) -> LocalResponse:
         self._pipelines.ready_feed(pipeline.id)
@@ -182,4 +188,4 @@ class Operations:
 
     def _do_research(self, job: Job) -> dict[str, Any]:
         feed = self._pipelines.ready_feed(job.owner)
-        return research.result(job.asked, lambda ask: self._ask(feed, job.owner, ask))
+        return research.result(job.asked, lambda ask: feed.read(self._asking(job.owner, ask)))

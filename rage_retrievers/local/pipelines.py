@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import shutil
 import threading
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -57,10 +58,16 @@ class Pipelines:
         self._new_feed = new_feed
         self._background = background
         self._feeds: dict[str, Feed] = {}
+        self._opening: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
         self._lock = threading.RLock()
         self._folder_stopped = False
 
     def close(self) -> None:
+        with self._lock:
+            opening = list(self._opening.values())
+        for one in opening:
+            with one:  # whoever opens a feed has put it with the others by then
+                pass
         with self._lock:
             for identity in [*self._feeds, *([] if self._folder is None else [self._folder.id])]:
                 self._tell_runs(identity)
@@ -132,9 +139,10 @@ class Pipelines:
         if self._folder is not None and record.id == self._folder.id:
             raise RefusedError(403, "Forbidden", "the pipeline over the folder is built in: it cannot be deleted")
         account = self._account
-        with self._lock:
+        with self._opened_by_one(record):
             account.remove(PipelineRecord, record.id)
-            feed = self._feeds.pop(record.id, None)
+            with self._lock:
+                feed = self._feeds.pop(record.id, None)
             if feed is not None:
                 feed.close()
         for kind in (Event, Job):
@@ -238,12 +246,19 @@ class Pipelines:
         return self._home / "pipelines" / _paths.digest(record.id)
 
     def _feed(self, record: PipelineRecord) -> Feed:
-        with self._lock:
-            feed = self._feeds.get(record.id)
-            if feed is None:
-                feed = self._open(record)
+        known = self._feeds.get(record.id)
+        if known is not None:
+            return known
+        with self._opened_by_one(record):
+            feed = self._feeds.get(record.id) or self._open(record)
+            with self._lock:
                 self._feeds[record.id] = feed
             return feed
+
+    def _opened_by_one(self, record: PipelineRecord) -> threading.Lock:
+        """Held while a pipeline is opened or deleted: that may take minutes, in which the others are asked."""
+        with self._lock:
+            return self._opening[record.id]
 
     def _open(self, record: PipelineRecord) -> Feed:
         source = Uploaded(self._account, self._organization, tuple(source for source, _ in record.sources))
@@ -255,6 +270,8 @@ class Pipelines:
         self._background.run(record.id, lambda: self._deploy(record))
 
     def _deploy(self, record: PipelineRecord) -> None:
+        if self._account.get(PipelineRecord, record.id) is None:  # deleted before its turn came
+            return
         try:
             self._feed(record)
             changed = replace(record, ready=True)

@@ -16,6 +16,8 @@ from rage_retrievers.local.wire import Fields, RefusedError, bad
 
 MAX_RESULTS = 10_000
 MAX_QUESTION_CHARACTERS = 100_000
+_BRIEF_RESULTS = 50
+_BRIEF_CHARACTERS = 256
 _MODES = ("text", "vector", "hybrid")
 _MATCHES = ("match", "match_phrase", "multi_match")
 
@@ -46,6 +48,17 @@ def read_ask(body: Mapping[str, Any]) -> Ask:
         fields=_text_fields(advanced),
         text_boost=boost,
         condition=_condition(body, advanced),
+    )
+
+
+def is_brief(ask: Ask) -> bool:
+    """Whether the answer takes a few milliseconds, of few passages: few words to look for, and few passages to give.
+
+    A filter may have to read first what all documents say of themselves.
+    """
+    words = len(ask.question) + len(ask.background)
+    return (
+        ask.condition is None and ask.limit <= _BRIEF_RESULTS and words * max(len(ask.fields), 1) <= _BRIEF_CHARACTERS
     )
 
 

@@ -9,7 +9,7 @@ from concurrent.futures import Executor
 from importlib import import_module
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from rage_retrievers._frozen import frozen
 from rage_retrievers.errors import ConfigurationError
@@ -23,6 +23,8 @@ from rage_retrievers.local.wire import Call, LocalResponse, RefusedError
 if TYPE_CHECKING:
     from rage_retrievers.local.operations import Operations
 
+T = TypeVar("T")
+_BRIEF_BYTES = 2_048
 _log = logging.getLogger("rage_retrievers.local")
 
 
@@ -126,16 +128,21 @@ class LocalService:
         if self._operations.own is not None:
             self._operations.own.feed.sync()
 
-    def is_brief(self, method: str, path: str, body: bytes) -> bool:
-        """Whether `handle` takes a few milliseconds for this request, so that a server's loop may wait for it."""
-        return not self._closed and self._operations.is_brief(method, path, body)
-
     def handle(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> LocalResponse:
         """Answer one request; never raises for what a request may hold. `path` may carry a query string."""
+        if self._closed:  # its store would be taken for a corrupt one, and made again
+            return RefusedError(503, "Service unavailable", "the service is closed").response()
+        return self._said(lambda: self._operations.answer(Call.read(method, path, headers, body)))
+
+    def handle_briefly(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> LocalResponse | None:
+        """What `handle` answers where that takes a few milliseconds, so that a server's loop may wait; else None."""
+        if self._closed or method != "POST" or len(body) > _BRIEF_BYTES:
+            return None
+        return self._said(lambda: self._operations.brief(Call.read(method, path, headers, body)))
+
+    def _said(self, work: Callable[[], T]) -> T | LocalResponse:
         try:
-            if self._closed:  # its store would be taken for a corrupt one, and made again
-                raise RefusedError(503, "Service unavailable", "the service is closed")
-            return self._operations.answer(Call.read(method, path, headers, body))
+            return work()
         except RefusedError as refused:
             return refused.response()
         except Exception as error:  # the protocol's way to say that the service failed

@@ -60,6 +60,17 @@ def test_words_are_forgotten_beyond_a_bound(monkeypatch: pytest.MonkeyPatch) -> 
     assert vectors._words._known.cache_info().currsize == 3
 
 
+def test_words_without_end_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As encoded data has them, and whoever wants to fill the memory: questions keep none, passages few."""
+    monkeypatch.setattr(embedding, "_KNOWN_TOKENS", 100)
+    vectors, long = WordVectors(), [f"{number}" + "xyz" * 50 for number in range(9)]
+    for word in long:
+        np.testing.assert_allclose(vectors.question(word), by_the_tokenizer([word])[0], atol=1e-6)
+        np.testing.assert_allclose(vectors.passages([word]), by_the_tokenizer([word]), atol=1e-6)
+    assert vectors._words._known.cache_info().currsize == 0
+    assert len(vectors._words._tokens) <= 100 + 200
+
+
 def test_a_text_that_cannot_be_encoded_fails_alone() -> None:
     """Half of a surrogate pair is no text; what is asked after it is answered."""
     vectors = WordVectors()

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from rage_retrievers.local import LOCAL_ORGANIZATION, LOCAL_PIPELINE, LocalServer, operations
+from rage_retrievers.local import LOCAL_ORGANIZATION, LOCAL_PIPELINE, LocalServer
 from rage_retrievers.local.wire import LocalResponse
 
 PATH = f"org/{LOCAL_ORGANIZATION}/pipelines/{LOCAL_PIPELINE}"
@@ -77,115 +77,6 @@ def test_a_request_under_way_is_answered_before_the_end(
     server.stop()
     client.join(60)
     assert answers == [b"whole"]
-
-
-def post(server: LocalServer, body: dict[str, Any], pipeline: str = LOCAL_PIPELINE) -> int:
-    """Ask for passages; gives the status."""
-    url = f"{server.url}/org/{LOCAL_ORGANIZATION}/pipelines/{pipeline}/retrieval"
-    return httpx.post(
-        url, json={"question": "bees", "numResults": 3} | body, headers={"x-lambda-api-key": "t"}
-    ).status_code
-
-
-class Same:
-    """An embedding and a reranker of the user's."""
-
-    def embed_documents(self, texts: list[str]) -> list[list[float]]:
-        return [[1.0, 0.0] for _ in texts]
-
-    def embed_query(self, text: str) -> list[float]:
-        return [1.0, 0.0]
-
-    def rerank(self, question: str, texts: list[str]) -> list[float]:
-        return [0.5] * len(texts)
-
-
-@pytest.mark.parametrize(
-    ("options", "body", "pipeline", "brief"),
-    [
-        ({}, {}, LOCAL_PIPELINE, True),
-        ({}, {"question": "bees " * 500}, LOCAL_PIPELINE, False),
-        ({}, {"metadata-filters": [{"year": [2024]}]}, LOCAL_PIPELINE, False),
-        ({}, {"advanced-query": {"filters": {"term": {"year": 2024}}}}, LOCAL_PIPELINE, False),
-        ({}, {}, "aip-unknown", False),
-        ({"follow_seconds": 0.0}, {}, LOCAL_PIPELINE, False),
-        ({"embedding": Same()}, {}, LOCAL_PIPELINE, False),
-        ({"reranker": Same().rerank}, {}, LOCAL_PIPELINE, False),
-    ],
-    ids=["short", "long", "filter", "query filter", "unknown", "look due", "embedding", "reranker"],
-)
-def test_only_a_brief_answer_is_worked_out_in_the_servers_loop(
-    folder: Path,
-    open_service: Any,
-    monkeypatch: pytest.MonkeyPatch,
-    options: dict[str, Any],
-    body: dict[str, Any],
-    pipeline: str,
-    brief: bool,
-) -> None:
-    """What may take long has a thread of its own, so that others are answered meanwhile."""
-    service, threads = open_service(folder, **{"follow_seconds": 3600.0, **options}), list[str]()
-    handle = service.handle
-
-    def heard(*asked: Any) -> LocalResponse:
-        threads.append(threading.current_thread().name)
-        return handle(*asked)  # type: ignore[no-any-return]
-
-    monkeypatch.setattr(service, "handle", heard)
-    with LocalServer(service, loop_waits=True) as server:
-        assert post(server, body, pipeline) == (200 if pipeline == LOCAL_PIPELINE else 404)
-    assert [name == "rage-local-server" for name in threads] == [brief]
-
-
-def test_a_loop_waits_only_where_it_was_told_to(
-    folder: Path, open_service: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """An application that the service is mounted in has others to serve."""
-    service, asked = open_service(folder, follow_seconds=3600.0), list[str]()
-    handle = service.handle
-
-    def heard(*request: Any) -> LocalResponse:
-        asked.append(threading.current_thread().name)
-        return handle(*request)  # type: ignore[no-any-return]
-
-    monkeypatch.setattr(service, "handle", heard)
-    with LocalServer(service) as server:
-        assert post(server, {}) == 200
-    assert asked != ["rage-local-server"]
-
-
-def test_a_question_to_many_passages_is_not_brief(
-    folder: Path, open_service: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The more there are, the longer a search takes."""
-    service = open_service(folder, follow_seconds=3600.0)
-    path = f"/v1/{PATH}/retrieval"
-    assert service.is_brief("POST", path, b"{}")
-    assert not service.is_brief("GET", path, b"{}")
-    monkeypatch.setattr(operations, "_BRIEF_PASSAGES", service.stats.chunks - 1)
-    assert not service.is_brief("POST", path, b"{}")
-
-
-def test_the_loop_does_not_wait_for_whoever_indexes(folder: Path, open_service: Any) -> None:
-    """While documents are read, and while one pipeline's index is made again, the others are answered."""
-    service = open_service(folder, follow_seconds=3600.0)
-    path, collection = f"/v1/{PATH}/retrieval", service._operations.own.feed.collection
-    taken, leave = threading.Event(), threading.Event()
-
-    def write() -> None:
-        with collection._mutex:
-            taken.set()
-            leave.wait(60)
-
-    writer = threading.Thread(target=write)
-    writer.start()
-    assert taken.wait(60)
-    assert not service.is_brief("POST", path, b"{}")
-    leave.set()
-    writer.join(60)
-    assert service.is_brief("POST", path, b"{}")
-    service.close()
-    assert not service.is_brief("POST", path, b"{}")
 
 
 def test_a_server_that_never_ran_can_be_ended(folder: Path, open_service: Any) -> None:
