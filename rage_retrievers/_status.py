@@ -85,7 +85,11 @@ def _own_words(response: WireResponse) -> tuple[str | None, str | None]:
 def _line(text: str, most: int = 300) -> str:
     """One line of at most `most` characters that cannot forge a log line or steer a terminal."""
     shown = "".join(c if c.isprintable() else " " for c in text).strip()
-    return shown if len(shown) <= most else shown[: most - 1] + "…"
+    if len(shown) <= most:
+        return shown
+    from .observability.redaction import DEFAULT_REDACTOR
+
+    return DEFAULT_REDACTOR.passage(shown, most - 1)  # half of a card number would be taken for none afterwards
 
 
 def _request_id(headers: dict[str, str]) -> str | None:

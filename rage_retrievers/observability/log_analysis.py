@@ -310,8 +310,8 @@ class _Analysis:
             group.answered, group.since = answered, at
         group.first, group.last = min(group.first, at), max(group.last, at)
         if len(group.examples) < _MOST_EXAMPLES:
-            group.examples.append(DEFAULT_REDACTOR.identifier(str(record.get("correlation_id", ""))[:200]))
-            group.message = group.message or DEFAULT_REDACTOR.text(str(record.get("error", ""))[:500])
+            group.examples.append(DEFAULT_REDACTOR.identifier(str(record.get("correlation_id", "")))[:200])
+            group.message = group.message or DEFAULT_REDACTOR.text(str(record.get("error", "")))[:500]
 
     def report(self) -> Report:
         """What was read so far."""

@@ -39,7 +39,7 @@ ALLOWED: dict[str, set[str]] = {
     "models": {"queries", "_html", "_mold"},
     "_html": set(),
     "tokens": {"errors"},
-    "_status": {"_flow", "_json", "errors"},
+    "_status": {"_flow", "_json", "errors"} | LAZY,
     "_endpoint": CORE | {"_status"},
     "_world": {"_aside", "_flow"},
     "observability": CORE | EVENTS | {"observability", "scope", "settings"},

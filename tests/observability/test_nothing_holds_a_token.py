@@ -10,6 +10,7 @@ import logging
 import pickle
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -22,6 +23,7 @@ from rage_retrievers.errors import RageError, ServerError
 from rage_retrievers.langchain import VectorizeRetriever as LangChainRetriever
 from rage_retrievers.llama_index import VectorizeRetriever as LlamaIndexRetriever
 from rage_retrievers.observability import Redactor, correlation, register_secret
+from rage_retrievers.observability.log_analysis import analyse
 from rage_retrievers.observability.log_records import JSONFormatter, RedactingFilter
 from rage_retrievers.observability.secrets import Secrets
 from rage_retrievers.settings import VectorizeSettings
@@ -230,3 +232,33 @@ def test_an_object_of_the_application_stays_where_it_hides_nothing() -> None:
     record = logging.makeLogRecord({"msg": "m", "request": (request := SimpleNamespace(path="/"))})
     assert RedactingFilter().filter(record)
     assert vars(record)["request"] is request
+
+
+@pytest.mark.parametrize("place", ["error", "details", "x-request-id"])
+@pytest.mark.parametrize("planted", [EMAIL, "4111 1111 1111 1111", "4111111111111111", TOKEN])
+def test_half_of_what_must_be_hidden_is_not_shown_where_long_words_are_cut(
+    place: str, planted: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A card number short of its last digit is recognized by nobody, but known to everybody."""
+    planted = planted.replace(" ", "-") if place.startswith("x-") else planted
+    most = 100 if place.startswith("x-") else 300
+    for shown in range(12, len(planted) + 1):
+        said = "x" * (most - shown - 1) + " " + planted + " and more" * 20
+        head = (("x-request-id", said),) if place.startswith("x-") else ()
+        body = b"{}" if head else json.dumps({place: said}).encode()
+        with (
+            FaultServer(Fault((Write(http(400, body, *head)),))) as server,
+            caplog.at_level(logging.DEBUG, "rage_retrievers"),
+            pytest.raises(RageError) as refused,
+        ):
+            blocking(base_url=server.url, api_key=TOKEN, organization="o", pipeline_id="p")
+        assert planted[:12] not in str(vars(refused.value)) + str(refused.value) + caplog.text
+
+
+def test_an_analysed_log_is_redacted_before_it_is_cut(tmp_path: Path) -> None:
+    """Whoever wrote it may have had no redaction."""
+    said = "x" * 480 + f" {EMAIL} 4111111111111111"
+    record = {"event": "retrieve.failed", "timestamp": "2026-01-01T00:00:00Z", "pipeline": "p", "error_type": "E"}
+    log = tmp_path / "log.jsonl"
+    log.write_text(json.dumps(record | {"error": said}))
+    assert EMAIL[:6] not in repr(analyse([log]))
