@@ -16,7 +16,11 @@ else:
 
 @contextmanager
 def exclusive(path: Path, *, wait: bool) -> Iterator[bool]:
-    """Yield True while this process alone holds `path`; yield False when `wait` is False and another holds it."""
+    """Yield True while this process alone holds `path`; yield False when `wait` is False and another holds it.
+
+    Its directory is made where there is none: whoever empties a cache directory does not ask who uses it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
     handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         held = _acquire(handle, wait)

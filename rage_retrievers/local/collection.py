@@ -72,6 +72,8 @@ class Collection:
         self._current: Snapshot
         self.rebuilt = ""
         """Why the index was made again, when it was found unusable; empty otherwise."""
+        self.is_whole = False
+        """Whether this store was brought up to date since it was opened: it may lack what the one before it held."""
         home.mkdir(parents=True, exist_ok=True)
         with exclusive(self._lock_path, wait=True):
             self._open()
@@ -134,6 +136,7 @@ class Collection:
                 with self._text.writing() as writing:
                     done = self._take(entries, writing, progress)
                     self._catch_up(writing, progress)
+                self.is_whole = True
         finally:
             self._mutex.release()
         self.snapshot()
@@ -158,6 +161,7 @@ class Collection:
 
     def _open_store(self) -> None:
         self._store = Store(self.home / "store.sqlite")
+        self.is_whole = False
         try:
             self._check_format()
             self._open_text()
@@ -172,6 +176,8 @@ class Collection:
             self._open()
         elif self._store.get("text") != self._text.directory.name:
             self._refresh()
+        elif not self._text.is_there():
+            self._new_text("its files are gone")
 
     def _check_format(self) -> None:
         made_by = f"{FORMAT}/{self.embedding.identity}/{self._cut.size}/{self._cut.overlap}"

@@ -83,19 +83,19 @@ class Feed:
 
     def glance(self, ask: Callable[[Snapshot], T]) -> T | None:
         """What `read` gives, where that takes neither a look at the source nor a wait nor a repair; None elsewhere."""
-        if self._clock() < self._due:
+        if self._clock() < self._due and self.collection.is_whole:
             with contextlib.suppress(ClosedStoreError, CorruptStoreError):
                 seen = self.collection.at_rest()
                 return None if seen is None else ask(seen)
         return None
 
     def read(self, ask: Callable[[Snapshot], T]) -> T:
-        """Ask the collection as it is now; one found corrupt is made again first and never answers."""
-        seen = self.collection.snapshot()
+        """Ask the collection as it is now; one that is corrupt or new is made again first and never answers."""
+        seen = self._whole()
         try:
             return ask(seen)
         except ClosedStoreError:  # another process has replaced it under this request, or it is closed for good
-            return ask(self.collection.snapshot())
+            return ask(self._whole())
         except CorruptStoreError as error:
             if isinstance(error, MissingPassageError) and self.collection.snapshot() is not seen:
                 return self.read(ask)  # it has been replaced under this request
@@ -110,6 +110,14 @@ class Feed:
 
     def close(self) -> None:
         self.collection.close()
+
+    def _whole(self) -> Snapshot:
+        """The collection as it is now; another store than at the last look has first to hold what the source does."""
+        seen = self.collection.snapshot()
+        if self.collection.is_whole:
+            return seen
+        self.sync()
+        return self.collection.snapshot()
 
     def _rebuild(self, error: CorruptStoreError) -> None:
         if isinstance(error, OtherWidthError):

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _BRIEF_BYTES = 2_048
+# What the text index raises when it has met what cannot be: no Exception, and of a class that nobody can import.
+_PANIC = "PanicException"
 _log = logging.getLogger("rage_retrievers.local")
 
 
@@ -145,7 +147,9 @@ class LocalService:
             return work()
         except RefusedError as refused:
             return refused.response()
-        except Exception as error:  # the protocol's way to say that the service failed
+        except BaseException as error:  # the protocol's way to say that the service failed
+            if not isinstance(error, Exception) and type(error).__name__ != _PANIC:
+                raise
             _log.exception("local.failed")
             return RefusedError(500, "Internal error", type(error).__name__).response()
 

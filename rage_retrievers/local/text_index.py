@@ -79,6 +79,10 @@ class TextIndex:
         finally:
             writing.end()
 
+    def is_there(self) -> bool:
+        """Whether nobody has removed it, which those who read it do not notice."""
+        return (self.directory / "meta.json").exists()
+
     def view(self) -> TextView:
         """The index as it is now; later writes do not change it."""
         self._index.reload()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sqlite3
+import threading
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -12,6 +14,7 @@ import pytest
 
 from rage_retrievers.local import LocalService
 from rage_retrievers.local.account import Account, Event, now
+from rage_retrievers.local.embedding import WordVectors
 
 from .conftest import FILES, Asker, sources, store_of
 
@@ -172,3 +175,74 @@ def test_an_account_that_is_busy_is_no_damaged_one(many: Path, tmp_path: Path) -
         again.all(Event)
     assert [event.type for event in again.all(Event)] == ["kept"]
     again.close()
+
+
+@pytest.mark.parametrize("gone", ["store", "index", "cache"])
+def test_what_is_removed_under_a_running_service_is_made_again(
+    many: Path, tmp_path: Path, open_service: Any, gone: str
+) -> None:
+    """Whoever empties a cache directory is answered from the documents, never from an empty index."""
+    service = open_service(many, follow_seconds=3600.0)
+    whole, home = sources(service), store_of(tmp_path).parent
+    if gone == "store":
+        for path in home.glob("store.sqlite*"):
+            path.unlink()
+    else:
+        shutil.rmtree(home if gone == "index" else tmp_path / "cache")
+    assert sources(service) == whole
+    assert len(whole) == FILES
+
+
+def test_a_text_index_removed_under_a_running_service_is_made_again(
+    many: Path, tmp_path: Path, open_service: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """At the next look: whoever reads it does not notice, and whoever writes could not."""
+    service = open_service(many)
+    for directory in store_of(tmp_path).parent.glob("text-*"):
+        shutil.rmtree(directory)
+    (many / "new.txt").write_text("common words of a new file")
+    assert len(sources(service)) == FILES + 1
+    assert "its files are gone" in caplog.text
+
+
+def test_nobody_is_answered_from_an_index_that_is_being_made_again(
+    many: Path, tmp_path: Path, open_service: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one who found the damage makes it again, and the others wait: an empty list would be a lie."""
+    service = open_service(many, follow_seconds=3600.0)
+    with sqlite3.connect(store_of(tmp_path)) as db:
+        db.execute("UPDATE passages SET text = 'altered'")
+    db.close()
+    taken, leave, passages, found = threading.Event(), threading.Event(), WordVectors.passages, list[int]()
+
+    def slow(self: WordVectors, texts: list[str]) -> Any:
+        taken.set()
+        leave.wait(60)
+        return passages(self, texts)
+
+    monkeypatch.setattr(WordVectors, "passages", slow)
+    threads = [threading.Thread(target=lambda: found.append(len(sources(service)))) for _ in range(2)]
+    threads[0].start()
+    assert taken.wait(60)
+    threads[1].start()
+    threads[1].join(0.3)
+    leave.set()
+    for thread in threads:
+        thread.join(60)
+    assert found == [FILES, FILES]
+
+
+def test_a_panic_of_the_text_index_is_an_error_of_the_service(
+    many: Path, open_service: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is no Exception, and whoever asks is answered in the protocol's words all the same; Ctrl-C is none."""
+    service = open_service(many)
+
+    def fail(kind: type[BaseException]) -> None:
+        monkeypatch.setattr(service._operations, "answer", mock.Mock(side_effect=kind("unwrap")))
+
+    fail(type("PanicException", (BaseException,), {}))
+    assert Asker(service).post({})[0] == 500
+    fail(KeyboardInterrupt)
+    with pytest.raises(KeyboardInterrupt):
+        Asker(service).post({})
