@@ -90,7 +90,7 @@ CREDENTIAL_SHAPES = (
         re.compile(
             rf"(?i)((?:authorization|api[_-]?key|{_WORD}(?:[a-z]+[_-])?token|secret|passwd|password|cookie)"
             rf"{_QUOTES}{_SPACES}{_ASSIGNS}{_SPACES}{_QUOTES})"
-            r"(?:(?:bearer|basic)(?:\s|%20|\+)+[^\s\"'&,;})\]]+|[^\s\"'&,;})\]]{6,})"
+            r"(?:(?:bearer|basic)(?:\s|%20|\+)+(?:\[redacted\]|[^\s\"'&,;})\]]+)|\[redacted\]|[^\s\"'&,;})\]]{6,})"
         ),
         ("authorization", "apikey", "api_key", "api-key", "token", "secret", "passw", "cookie"),
     ),

@@ -199,6 +199,16 @@ def test_fields_named_like_a_secret_lose_their_value() -> None:
     )
 
 
+@pytest.mark.parametrize("text", ["/?token={}/x", "{{'authorization': 'Bearer {}'}}", 'api_key="{}"'])
+def test_what_is_redacted_twice_is_redacted_once(text: str) -> None:
+    """By its value and by the name of its field, and again by the next one who shows it."""
+    redactor = knowing(SECRET)
+    shown = redactor.text(text.format(SECRET))
+    assert REDACTED in shown
+    assert "]]" not in shown
+    assert redactor.text(shown) == shown
+
+
 def test_own_patterns_and_detectors_count_too() -> None:
     """Patterns work everywhere; detectors, which may be slow, on questions and passages alone."""
 
