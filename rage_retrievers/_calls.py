@@ -10,10 +10,11 @@ from typing import Any, TypeVar
 from pydantic import SecretStr
 
 from . import _endpoint
+from ._checks import typed
 from ._connection import Connection, check_settings, checked_id, connect
 from ._credential import Credential
 from ._endpoint import Address, Operation
-from ._flow import Clock, Flow, Send, Sleep, WireResponse
+from ._flow import Clock, Flow, Send, Sleep, WireResponse, is_async
 from ._listeners import listeners_of
 from ._options import ResearchOptions, ResearchPlan, checked_options
 from ._policies import policies_of
@@ -309,8 +310,12 @@ def _listeners(given: object) -> tuple[Listener, ...]:
         raise ConfigurationError(f"listeners is a {type(given).__name__}; give a list of listeners.")
     listeners = tuple(given)
     for listener in listeners:
-        if not callable(getattr(listener, "on_event", None)):
-            raise ConfigurationError(f"listeners holds a {type(listener).__name__}; a listener has on_event(event).")
+        if isinstance(listener, type) or not callable(getattr(listener, "on_event", None)):
+            raise ConfigurationError(f"listeners holds {typed(listener)}; a listener has on_event(event).")
+        if is_async(listener.on_event):
+            raise ConfigurationError(
+                f"listeners holds {typed(listener)} whose on_event is async; nobody would await it."
+            )
     return listeners
 
 

@@ -41,6 +41,7 @@ from rage_retrievers._calls import Calls
 from rage_retrievers._flow import WireRequest, WireResponse
 from rage_retrievers.engines import Engines
 from rage_retrievers.errors import AuditError
+from rage_retrievers.observability import Metrics
 from rage_retrievers.observability.correlation import correlation
 from rage_retrievers.observability.events import AttemptStarted, CallCompleted, Event
 from rage_retrievers.observability.secrets import secrets_in_use
@@ -632,6 +633,19 @@ def test_a_listener_may_stand_around_each_request(side: Side) -> None:
     side.retrieve(side.calls(listeners=[Around()]))
     assert [dict(request.headers)["traceparent"] for request in side.requests] == ["00-1", "00-2"]
     assert order == ["open", "closed", "open", "closed"]
+
+
+class Unawaited:
+    """A listener whose coroutines nobody would await."""
+
+    async def on_event(self, event: Any, /) -> None: ...
+
+
+@pytest.mark.parametrize("listener", [object(), Metrics, Unawaited()], ids=["deaf", "class", "async"])
+def test_what_would_never_hear_is_no_listener(listener: Any) -> None:
+    """It is refused where it is given, not noticed at the first outage."""
+    with pytest.raises(ConfigurationError, match="listeners holds"):
+        Calls.make({**OPTIONS, "listeners": [listener]})
 
 
 def test_settings_choose_the_listeners(monkeypatch: pytest.MonkeyPatch) -> None:
