@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from rage_retrievers.errors import ConfigurationError, ThrottledError
-from rage_retrievers.resilience import AdaptiveThrottle, Pipeline, Retry
+from rage_retrievers.errors import ConfigurationError, ServerError, ThrottledError
+from rage_retrievers.resilience import AdaptiveThrottle, CircuitBreaker, Pipeline, Retry
 from rage_retrievers.testing.world import REFUSED, Outcome
 
 from .conftest import Heard, Run
@@ -66,6 +66,29 @@ def test_half_accepted_is_not_throttled(run: Run) -> None:
     world = run.world([200, 503] * 50, random=lambda: 0.0)
     outcomes(run, world, 100)
     assert len(world.sent) == 100
+
+
+@pytest.mark.parametrize(
+    ("outcome", "counts"),
+    [(200, True), (404, True), (500, False), (REFUSED, False)],
+    ids=["200", "404", "500", "refused"],
+)
+def test_only_what_tells_of_the_load_counts_as_accepted(run: Run, outcome: Outcome, counts: bool) -> None:
+    """Twenty answers outweigh a 503; twenty failures that say nothing of the load do not."""
+    world = run.world([outcome] * 20, then=503, random=lambda: 0.0)
+    found = outcomes(run, world, 22)
+    assert isinstance(found[-1], ThrottledError) == (not counts)
+
+
+def test_what_an_open_circuit_refused_was_accepted_by_nobody(run: Run) -> None:
+    """Twenty calls that were never sent do not outweigh the 503 that the probe meets."""
+    world = run.world([REFUSED], then=503, random=lambda: 0.0)
+    pipeline = Pipeline([AdaptiveThrottle(), CircuitBreaker(in_a_row=1)])
+    outcomes(run, world, 20, pipeline)
+    world.pass_time(60)
+    found = outcomes(run, world, 2, pipeline)
+    assert [type(one) for one in found] == [ServerError, ThrottledError]
+    assert len(world.sent) == 2
 
 
 def test_two_minutes_later_all_is_forgotten(run: Run) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import threading
+import weakref
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -182,6 +183,19 @@ def test_state_follows_the_options_and_not_the_object() -> None:
         CircuitBreaker(in_a_row=number).circuit(home)
     assert CircuitBreaker().circuit(home) is first
     assert CircuitBreaker(in_a_row=7).circuit(home) is CircuitBreaker(in_a_row=7).circuit(home)
+
+
+def test_policies_made_anew_for_each_call_are_not_all_kept() -> None:
+    """Ten thousand equal ones share one state, and only a bounded number of them outlives its call."""
+    home, made = Home(), []
+
+    def ask() -> object:
+        spy = Spy(())
+        made.append(weakref.ref(spy))
+        return home.state(spy, list)
+
+    assert len({id(ask()) for _ in range(10_000)}) == 1
+    assert sum(spy() is not None for spy in made) <= 300
 
 
 def test_threads_meet_in_one_home() -> None:

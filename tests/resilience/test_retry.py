@@ -111,6 +111,14 @@ def test_retry_after_in_seconds_is_a_lower_bound(run: Run, status: int) -> None:
     assert world.trace == ["send", 4, "send"]
 
 
+def test_callers_told_to_come_back_at_once_do_not_come_back_together(run: Run) -> None:
+    """`Retry-After: 0` is a lower bound like any other: the backoff's jitter still parts those who were turned away."""
+    shares = iter([0.25, 0.5, 0.75])
+    world = run.world([Reply(503, headers={"retry-after": "0"})] * 3, random=lambda: next(shares))
+    run.all([world.call(RETRY) for _ in range(3)], world)
+    assert [at for at in world.trace if at != "send"] == pytest.approx([0.05, 0.1, 0.15])
+
+
 def test_retry_after_as_a_date_is_read(run: Run) -> None:
     """An HTTP date is as good as seconds."""
     world = run.world([Reply(429, headers={"retry-after": formatdate(time.time() + 6, usegmt=True)})])
