@@ -276,10 +276,13 @@ async def _until(promise: Promise, timeout: float) -> Any:
             done.set_result(None)
 
     def wake(_: Any) -> None:
-        if threading.get_ident() == here:  # as a rule: the loop need not be woken by a system call
-            finish()
-        elif not loop.is_closed():
-            loop.call_soon_threadsafe(finish)
+        try:
+            if threading.get_ident() == here:  # as a rule: the loop need not be woken by a system call
+                finish()
+            else:
+                loop.call_soon_threadsafe(finish)
+        except RuntimeError:  # the loop has been closed: nobody waits there, and who keeps the promise is not to blame
+            return
 
     promise.add_done_callback(wake)
     expiry = loop.call_later(timeout, finish)  # half of what asyncio.timeout takes, and lines are long under load

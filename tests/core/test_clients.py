@@ -34,8 +34,8 @@ from rage_retrievers import (
     UnauthorizedError,
     VectorizeClient,
 )
-from rage_retrievers._flow import Flow, Race, Sleep
-from rage_retrievers._world import BlockingWorld
+from rage_retrievers._flow import Flow, Race, Sleep, immediate
+from rage_retrievers._world import AsyncioWorld, BlockingWorld
 from rage_retrievers.engines import _network as engine
 from rage_retrievers.engines import httpx as httpx_engine
 from rage_retrievers.resilience.pipeline import shared_homes
@@ -345,6 +345,34 @@ def test_the_loser_of_a_race_is_cancelled_in_blocking_code_too(server: FaultServ
     assert told[-1] == "call.completed"
     assert "attempt.failed" not in told
     assert breaker.circuit(shared_homes.of(client._calls.connection.address.target)).state == "closed"
+
+
+@pytest.mark.parametrize("end", ["decided", "cancelled"])
+async def test_the_loser_of_a_race_is_waited_for_in_asyncio(end: str) -> None:
+    """It takes steps to let go of what it holds: when the race is over, whoever won or ended it, it has."""
+    left: list[str] = []
+
+    def losing() -> Flow[Any]:
+        try:
+            yield Sleep(60)
+        except asyncio.CancelledError:
+            left.append("ended")
+            raise
+
+    async def racing() -> None:
+        try:
+            await world.perform(Race(losing(), lambda: second, 0))
+        finally:
+            left.append("over")
+
+    world = AsyncioWorld(None)  # type: ignore[arg-type]  # nothing is sent
+    second = immediate("won") if end == "decided" else losing()
+    race = asyncio.ensure_future(racing())
+    if end == "cancelled":
+        await asyncio.sleep(0.01)
+        race.cancel()
+    await asyncio.wait([race])
+    assert left == ["ended"] * (1 if end == "decided" else 2) + ["over"]
 
 
 def resolving(monkeypatch: pytest.MonkeyPatch, *addresses: str, when: threading.Event | None = None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
@@ -125,6 +126,34 @@ def test_threads_and_tasks_share_the_permits() -> None:
     for thread in threads:
         thread.join()
     assert home.state(bulkhead, bulkhead._permits).free == 2
+
+
+@pytest.mark.parametrize("giver", ["this thread", "another thread"])
+def test_a_caller_whose_loop_has_ended_breaks_no_other_call(giver: str) -> None:
+    """It stands in line for good, its loop closed; the permit that comes to it fails nobody, and goes on from there."""
+    home, bulkhead = Home(), Bulkhead(limit=1)
+    loop = asyncio.new_event_loop()
+    loop.set_exception_handler(lambda _, context: None)  # a task was destroyed
+
+    def ask(world: Any) -> Flow[Any]:
+        return Pipeline([bulkhead]).around(_pause)(Call("retrieve", TARGET, world, home))
+
+    line = home.state(bulkhead, bulkhead._permits)
+    holder = ask(world := BlockingWorld(None))  # type: ignore[arg-type]  # nothing is sent
+    assert next(holder) == Sleep(0)
+    task = loop.create_task(adrive(ask(elsewhere := AsyncioWorld(None)), elsewhere))  # type: ignore[arg-type]
+    loop.run_until_complete(asyncio.sleep(0.01))
+    assert line.waiting == 1
+    loop.close()
+    if giver == "this thread":
+        holder.close()
+    else:
+        with ThreadPoolExecutor(1) as other:
+            other.submit(holder.close).result(10)
+    del task
+    gc.collect()
+    assert drive(ask(world), world) == 1
+    assert line.free == 1
 
 
 def _pause(call: Call) -> Flow[int]:
