@@ -115,7 +115,7 @@ class AsyncStream(httpcore.AsyncNetworkStream):
 
     async def aclose(self) -> None:
         # Not close(): it would wait for a server that takes nothing in.
-        self.transport.abort()
+        abandon(self.transport)
 
     async def start_tls(
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None

@@ -5,7 +5,6 @@ What a lane is made of is each engine's own affair.
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Coroutine, Generator
 from dataclasses import dataclass
@@ -53,7 +52,7 @@ class AsyncLane(AnyLane, LoopLane, Protocol):
         ...
 
     async def aclose(self) -> None:
-        """Close the connection, whatever state it is in."""
+        """Close the connection, whatever state it is in, at once: nothing is waited for."""
         ...
 
 
@@ -71,10 +70,9 @@ class _Exchange(Generic[L]):
 
 @dataclass(slots=True)
 class _Discard(Generic[L]):
-    """Close the lane; `error` is what left it in an unknown state."""
+    """Close the lane."""
 
     lane: L
-    error: BaseException | None = None
 
 
 _Deed: TypeAlias = _Exchange[L] | _Discard[L]
@@ -94,7 +92,7 @@ def _over(lanes: Lanes[L], request: WireRequest, timeout: float) -> Generator[_D
         try:
             response: WireResponse = yield _Exchange(lane)
         except BaseException as error:
-            yield _Discard(lane, error)
+            yield _Discard(lane)
             if kept and request.repeatable and lane.found_dead(error):
                 lane, kept = lanes.open(origin), False
                 continue
@@ -136,17 +134,13 @@ class _Async(_Performer, Generic[A]):
         """Exchange or discard."""
         if isinstance(deed, _Exchange):
             return deed.lane.exchange(self.request, self.deadline, self.max_bytes)
-        return _discard(deed.lane, deed.error)
+        return _discard(deed.lane)
 
 
-async def _discard(lane: AsyncLane, error: BaseException | None) -> None:
-    if isinstance(error, GeneratorExit):  # the call was thrown away: it can await nothing any more
-        lane.abandon()
-        return
+async def _discard(lane: AsyncLane) -> None:
     try:
-        asyncio.get_running_loop()  # before something is made that nobody awaits
-        await asyncio.shield(lane.aclose())
-    except Exception:  # no way to close it in order is left; the call's outcome is decided already
+        await lane.aclose()  # which waits for nothing, as a call that was thrown away can await nothing any more
+    except Exception:  # no loop runs, and httpcore closes nothing without one; the call's outcome is decided already
         lane.abandon()
 
 

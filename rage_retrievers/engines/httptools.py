@@ -211,8 +211,7 @@ class _AsyncLane(_Lane, asyncio.BufferedProtocol):
     async def aclose(self) -> None:
         """Close the connection, whatever state it is in."""
         self._stop_alarm()
-        if self._transport is not None:
-            self._transport.abort()
+        self.abandon()
 
     def abandon(self) -> None:
         """Close the socket alone: the loop that the connection belongs to has ended."""

@@ -159,18 +159,24 @@ def test_a_call_that_is_cancelled_as_it_connects_closes_its_socket(name: str) ->
         gc.unfreeze()
 
 
+@pytest.mark.parametrize("end", [GeneratorExit, asyncio.CancelledError], ids=["thrown away", "cancelled by hand"])
 @pytest.mark.parametrize("name", OVER_HTTP)
-def test_a_call_whose_loop_was_closed_closes_its_connection(name: str) -> None:
-    """When it is thrown away, without a word: it can await nothing any more."""
+def test_a_call_whose_loop_was_closed_closes_its_connection(name: str, end: type[BaseException]) -> None:
+    """When it ends all the same, without another word: it can await nothing any more."""
     with FaultServer(Fault((Hang(),))) as server, warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", RuntimeWarning)
         loop = asyncio.new_event_loop()
         loop.set_exception_handler(lambda _, context: None)  # a task was destroyed
-        call = loop.create_task(engines_named(name).asyncio().send(question(server.url), 3.0, 1000))
+        call = engines_named(name).asyncio().send(question(server.url), 3.0, 1000)
+        task = loop.create_task(call)
         while not server.requests:
             loop.run_until_complete(asyncio.sleep(0.01))
         loop.close()
-        del call
+        if end is not GeneratorExit:
+            with pytest.raises((end, RuntimeError)) as kept:  # httpcore misses the loop
+                call.throw(end())
+            assert kept.tb is not None
+        del call, task
         gc.collect()
         assert server.wait_until_idle()
         assert [str(one.message) for one in caught if "Lane.aclose" in str(one.message)] == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 import threading
 import time
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,7 +20,7 @@ import trustme
 from rage_retrievers.engines import _lanes, _network, _proxy, engines_named
 from rage_retrievers.engines._lanes import KEEPALIVE_SECONDS, Lanes
 from rage_retrievers.errors import ConnectionFailedError, DeadlineExceededError
-from rage_retrievers.testing import Close, Fault, FaultServer, answer
+from rage_retrievers.testing import Close, Fault, FaultServer, Hang, answer
 from testing.engines import OURS, TOKEN, WORLDS, Ask, operation
 from testing.tls import server_context, trusting
 
@@ -79,6 +81,26 @@ def test_addresses_are_forgotten_after_a_while() -> None:
     known.reached("a.example", 443, ("192.0.2.1", 443))  # another connection there asked nobody
     seconds[0] = _network.ADDRESS_SECONDS
     assert known.known("a.example", 443) is None
+
+
+def test_a_process_that_asks_many_names_remembers_few() -> None:
+    """Of thousands of servers a few hundred addresses and TLS sessions are kept, the newest among them."""
+    known, sessions = _network.Addresses(lambda: 0.0), _network.Sessions()
+    names = [f"{number}.example" for number in range(2_000)]
+    for name in names:
+        known.reached(name, 443, ("192.0.2.1", 443))
+        sessions.remember(connection_to(name, "session"))
+    offered = {name: connection_to(name, None) for name in names}
+    for connection in offered.values():
+        sessions.resume(connection)
+    assert 1 <= sum(known.known(name, 443) is not None for name in names) <= 256
+    assert 1 <= sum(connection.session is not None for connection in offered.values()) <= 256
+    assert (known.known(names[-1], 443), offered[names[-1]].session) == ("192.0.2.1", "session")
+
+
+def connection_to(name: str, session: str | None) -> Any:
+    """As much of a TLS connection as sessions are kept by."""
+    return SimpleNamespace(server_hostname=name, session=session)
 
 
 def test_a_resolver_that_is_silent_costs_the_deadline(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -201,6 +223,27 @@ def test_plain_http_goes_through_no_proxy(ask: Ask, proxy: Proxy) -> None:
     assert proxy.asked == []
 
 
+@pytest.mark.parametrize("end", [GeneratorExit, asyncio.CancelledError], ids=["thrown away", "cancelled by hand"])
+@pytest.mark.parametrize("name", sorted({world.partition("-")[0] for world in OURS}))
+def test_a_call_whose_loop_was_closed_leaves_no_tunnel(name: str, end: type[BaseException], proxy: Proxy) -> None:
+    """A proxied connection is a pool of httpcore's, which cannot be closed without a loop."""
+    with FaultServer(Fault((Hang(),)), tls=server_context(AUTHORITY)) as server:
+        loop = asyncio.new_event_loop()
+        loop.set_exception_handler(lambda _, context: None)  # a task was destroyed
+        call = engines_named(name).asyncio().send(operation(server.url).build(TOKEN), 5.0, 1000)
+        task = loop.create_task(call)
+        while not server.requests:
+            loop.run_until_complete(asyncio.sleep(0.01))
+        loop.close()
+        if end is not GeneratorExit:
+            with pytest.raises((end, RuntimeError)) as kept:  # httpcore misses the loop
+                call.throw(end())
+            assert kept.tb is not None
+        del call, task
+        gc.collect()
+        assert server.wait_until_idle()
+
+
 def test_a_proxy_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reading the environment is no part of a call."""
     _proxy.proxy_for.cache_clear()
@@ -229,6 +272,18 @@ def test_a_burst_leaves_no_idle_connections_behind() -> None:
         assert kept
         closed.append(lanes.give_back("a", lane))
     assert [lane for lane in closed if lane is not None] == burst[:9]
+
+
+def test_a_connection_idle_for_too_long_is_not_used_again(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Something between here and the server may have forgotten it without a word."""
+    now = time.monotonic
+    with FaultServer(answer()) as server:
+        for _ in range(2):
+            ask(server.url)
+        assert server.connections == 1
+        monkeypatch.setattr(time, "monotonic", lambda: now() + KEEPALIVE_SECONDS + 1)
+        ask(server.url)
+        assert server.connections == 2
 
 
 @pytest.mark.parametrize("world", OURS)

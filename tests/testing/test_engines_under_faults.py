@@ -3,15 +3,21 @@ told, and the next call is answered. What callers of a face see of each fault is
 
 from __future__ import annotations
 
+import asyncio
 import time
 import traceback
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
-from rage_retrievers.errors import ConnectionFailedError, RageError
-from rage_retrievers.testing import FAULTS, Close, Fault, FaultCase, FaultServer, Reset, answer, refused_url
-from testing.engines import QUESTION, TOKEN, WORLDS, Ask
+from rage_retrievers._endpoint import Address, Operation, start_research
+from rage_retrievers._flow import WireResponse
+from rage_retrievers.engines import engines_named
+from rage_retrievers.errors import ConnectionFailedError, DeadlineExceededError, RageError
+from rage_retrievers.models import Target
+from rage_retrievers.testing import FAULTS, Close, Fault, FaultCase, FaultServer, Hang, Reset, answer, refused_url
+from testing.engines import MAX_BYTES, OURS, QUESTION, TOKEN, WORLDS, Ask, operation
 
 GRACE = 0.25
 
@@ -74,6 +80,36 @@ def test_a_server_that_closes_idle_connections_is_answered_each_time(ask: Ask) -
             assert len(ask(server.url)) == 5
             assert server.wait_until_idle()
         assert server.connections == 3
+
+
+def test_a_call_that_failed_closes_its_connection_whoever_keeps_the_error(ask: Ask) -> None:
+    """Its traceback holds the frames of the call; the connection is not left to the collector."""
+    with FaultServer(Fault((Hang(),))) as server:
+        with pytest.raises(DeadlineExceededError) as kept:
+            ask(server.url, 0.2)
+        assert server.wait_until_idle()
+        assert kept.tb is not None
+
+
+@pytest.mark.parametrize("world", OURS)
+def test_a_connection_that_dies_as_it_is_used_again_repeats_no_start_of_a_research(world: str) -> None:
+    """A question is asked once more over another connection; a research, which is paid for, may have begun."""
+    name, _, kind = world.partition("-")
+    engines, dead = engines_named(name), Fault((Close(),))
+    with FaultServer([answer(), dead, answer(), dead, answer()]) as server, asyncio.Runner() as runner:
+
+        def send(operation: Operation[Any]) -> WireResponse:
+            request = operation.build(TOKEN)
+            if kind == "blocking":
+                return engines.blocking().send(request, 3.0, MAX_BYTES)
+            return runner.run(engines.asyncio().send(request, 3.0, MAX_BYTES))
+
+        for _ in range(2):
+            assert send(operation(server.url)).status == 200
+        with pytest.raises(ConnectionFailedError):
+            send(start_research(Address(Target(server.url, "org-1", "aip-1")), QUESTION, web_search=False, schema=None))
+        asked = [request.path.rpartition("/")[2] for request in server.requests]
+        assert asked == ["retrieval", "retrieval", "retrieval", "deep-research"]
 
 
 def test_healthy_calls_share_a_connection(ask: Ask) -> None:
