@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import threading
+import weakref
 from typing import Any
 
 import pytest
@@ -163,6 +164,17 @@ def test_texts_are_dropped_rather_than_piled_up() -> None:
     assert [record["event"] for record in lines(stream)].count("texts.dropped") == 3
 
 
+def test_texts_go_on_being_logged_however_many_calls_there_were() -> None:
+    """Room is for a thousand calls at once, not for a thousand in all; whoever is done makes room."""
+    log, stream = logged("INFO", show_texts=True, redactor=Redactor(detectors=(lambda text: [],)))
+    for _ in range(2):
+        for _ in range(600):
+            Story((log,)).end()
+        log.close()
+    events = [record["event"] for record in lines(stream)]
+    assert (events.count("retrieve.texts"), events.count("texts.dropped")) == (1_200, 0)
+
+
 def test_texts_that_a_detector_breaks_on_are_told_to_be_missing() -> None:
     """Its error costs the texts of one call, and the log says whose and why."""
 
@@ -209,6 +221,23 @@ def test_a_token_in_the_place_of_an_id_is_hidden() -> None:
     Story((log,), target=target).end()
     assert "opaque-token" not in stream.getvalue()
     assert lines(io.StringIO(stream.getvalue().lstrip("\0")))[0]["pipeline"] == "[redacted]"
+
+
+def test_a_log_of_many_pipelines_remembers_a_bounded_number() -> None:
+    """A pipeline for each customer does not fill the memory."""
+
+    class Name(str):
+        __slots__ = ("__weakref__",)
+
+    log, stream = logged("INFO")
+    names = []
+    for number in range(12_000):
+        name = Name(f"aip-{number}")
+        names.append(weakref.ref(name))
+        Story((log,), target=Target("https://api.vectorize.io/v1", "org-1", name)).end()
+        del name
+    assert stream.getvalue().count("retrieve.completed") == 12_000
+    assert sum(name() is not None for name in names) <= 10_000
 
 
 def test_configuring_again_replaces_and_touches_nobody_else() -> None:

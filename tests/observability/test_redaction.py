@@ -230,6 +230,19 @@ def test_a_passage_is_cut_without_showing_half_a_secret() -> None:
         assert shown.endswith("…")
 
 
+@pytest.mark.parametrize(
+    "secret",
+    ["ada.lovelace@example.org", "4111 1111 1111 1111", "DE89 3704 0044 0532 0130 00", "sk-abcdefghijklmnop0123"],
+)
+def test_half_a_secret_is_not_shown_where_others_made_room_for_it(secret: str) -> None:
+    """What is hidden before it grows shorter, so that what straddled the end of the text looked at would come in."""
+    for inside in range(len(secret)):
+        before = ("grace@example.org " * 7 + "y " * 100)[: 100 + 64 - inside]
+        shown = Redactor().passage(before + secret + " and so on" * 50, most=100)
+        assert secret[:6] not in shown
+        assert shown.startswith("[email]")
+
+
 @pytest.mark.parametrize("secret", [JWT, "plain/token+that=is;no&JWT-4711-and-long"], ids=["JWT", "opaque"])
 @pytest.mark.parametrize("parted", ["\n", "\r\n  ", "\\n", "\\r\\n", "\u200b", "\u00ad", "%0A"], ids=repr)
 def test_a_secret_in_two_lines_is_found(secret: str, parted: str) -> None:
