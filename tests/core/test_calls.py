@@ -10,6 +10,7 @@ import traceback
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
@@ -38,13 +39,14 @@ from rage_retrievers import (
     VectorizeSettings,
 )
 from rage_retrievers._calls import Calls
-from rage_retrievers._flow import WireRequest, WireResponse
+from rage_retrievers._flow import Flow, WireRequest, WireResponse
 from rage_retrievers.engines import Engines
 from rage_retrievers.errors import AuditError
 from rage_retrievers.observability import Metrics
 from rage_retrievers.observability.correlation import correlation
 from rage_retrievers.observability.events import AttemptStarted, CallCompleted, Event
-from rage_retrievers.observability.secrets import secrets_in_use
+from rage_retrievers.observability.secrets import register_secret, secrets_in_use
+from rage_retrievers.resilience import Call, Step
 from rage_retrievers.testing.world import SILENCE, Reply
 
 GATEWAY = "https://client.app.vectorize.io/api/gateways/service/org-9/aip-9/retrieve"
@@ -177,8 +179,10 @@ def test_what_a_call_says_wins_whatever_its_value(
         ({"advanced_query": {"mode": "magic"}}, "mode = 'magic' cannot be used"),
         ({"advanced_query": {"text_boost": "x"}}, "text_boost = 'x' cannot be used"),
         ({"advanced_query": {"text-fields": [5]}}, "text_fields.0 = 5 cannot be used"),
+        ({"advanced_query": {"text_boost": -1}}, "text_boost = -1 cannot be used"),
         ({"min_score": float("nan")}, "min_score = nan"),
         ({"timeout": 0}, "timeout = 0"),
+        ({"timeout": float("inf")}, "timeout = inf"),
         ({"pipeline_id": ""}, "pipeline_id = ''"),
         ({"pipeline_id": "a b"}, "pipeline_id = 'a b'"),
     ],
@@ -189,6 +193,14 @@ def test_bad_input_is_refused_before_anything_is_sent(side: Side, options: dict[
         side.retrieve(side.calls(), **options)
     assert named in str(caught.value)
     assert side.requests == []
+
+
+def test_what_this_version_does_not_know_is_sent_all_the_same(side: Side) -> None:
+    """Beside the messages of a conversation, and among the options of a search."""
+    context = {"messages": [{"role": "user", "content": "Hi"}], "locale": "de"}
+    side.retrieve(side.calls(), context=context, advanced_query=AdvancedQuery.model_validate({"new-option": 1}))
+    assert body(side)["context"] == context
+    assert body(side)["advanced-query"] == {"new-option": 1}
 
 
 @pytest.mark.parametrize("question", ["", "  \n", None, 7])
@@ -234,6 +246,13 @@ def test_environments_have_the_vendors_addresses(side: Side, environment: str, b
     assert side.requests[0].url.startswith(f"{base}/org/org-1/")
     lambda_key = dict(side.requests[0].headers).get("x-lambda-api-key")
     assert lambda_key == ("planted-token" if environment == "local" else None)
+
+
+def test_an_address_of_your_own_gets_the_token_in_no_second_header(side: Side) -> None:
+    """Whatever `environment` says beside it: the address decides."""
+    side.retrieve(side.calls(environment="local", base_url="https://gateway.example.com/v1"))
+    assert side.requests[0].url.startswith("https://gateway.example.com/v1/org/org-1/")
+    assert "x-lambda-api-key" not in dict(side.requests[0].headers)
 
 
 def test_the_older_gateway_takes_a_bare_token_and_may_wrap_its_answer(side: Side) -> None:
@@ -307,6 +326,55 @@ def test_a_wrong_option_is_named_whether_settings_are_given_or_not(options: dict
             Calls.make({**OPTIONS, **options, "settings": settings})
     with pytest.raises(ConfigurationError, match="settings is a dict"):
         Calls.make({**OPTIONS, "settings": {}})
+
+
+@pytest.mark.parametrize(
+    "options", [{"resilience": Retry()}, {"num_results": 0}, {"min_score": "high"}, {"metadata_filters": "year"}]
+)
+def test_what_every_call_would_be_refused_for_is_refused_with_the_client(options: dict[str, Any]) -> None:
+    """When it is made, and when a copy of it is, not when the first question is asked."""
+    with pytest.raises(ConfigurationError, match=next(iter(options))):
+        Calls.make({**OPTIONS, **options})
+    with pytest.raises(ConfigurationError, match=next(iter(options))):
+        Calls.make(OPTIONS).with_options(options)
+
+
+@pytest.mark.parametrize("pipeline_id", ["aip\x00", "aip 1", "aip\u200b", "..", "."])
+def test_an_id_that_would_break_the_path_is_refused(pipeline_id: str) -> None:
+    """With the client and with a call alike, and shown as it is."""
+    with pytest.raises(ConfigurationError, match=r"pipeline_id = .* cannot be used"):
+        Calls.make({**OPTIONS, "pipeline_id": pipeline_id})
+    with pytest.raises(ConfigurationError, match=r"pipeline_id = .* cannot be used"):
+        Calls.make(OPTIONS).with_options({"pipeline_id": pipeline_id})
+
+
+@pytest.mark.parametrize(
+    ("path", "organization", "pipeline_id"),
+    [("/service/org%201/aip%2F9/retrieve", "org 1", "aip/9"), ("/another/gateway", "", "/another/gateway")],
+)
+def test_what_a_gateways_address_names_is_a_target_of_its_own(path: str, organization: str, pipeline_id: str) -> None:
+    """By its ids, or where it tells none by its path: a circuit that opens there leaves others closed."""
+    target = Calls.make(
+        {"api_key": "t", "retrieval_url": f"https://gateway.example.com{path}"}
+    ).connection.address.target
+    assert target == ("https://gateway.example.com", organization, pipeline_id)
+
+
+def test_an_engine_of_your_own_goes_where_the_address_says_unless_it_is_a_pipeline_itself() -> None:
+    """One that tells its identity is one; it has an address of its own, and is shown the token where one is given."""
+    nobody: Any = None
+    connection = Calls.make({**OPTIONS, "engine": Engines("own", nobody, nobody)}).connection
+    assert connection.address.target.base_url == "https://api.vectorize.io/v1"
+    connection = Calls.make({**OPTIONS, "engine": Engines("own", nobody, nobody, "here")}).connection
+    assert connection.address.target.base_url == "http://here.embedded.localhost/v1"
+    token = connection.credential.current()
+    assert token is not None
+    assert token.get_secret_value() == OPTIONS["api_key"]
+
+
+def test_the_bound_on_an_answer_may_be_a_part_of_a_mib() -> None:
+    """Half a MiB is not none at all."""
+    assert Calls.make({**OPTIONS, "max_response_mib": 0.5}).connection.max_bytes == 512 * 1024
 
 
 def test_white_space_around_an_address_is_no_part_of_it(side: Side) -> None:
@@ -434,16 +502,18 @@ def test_a_timeout_holds_without_a_deadline_policy(side: Side) -> None:
     side.answers(SILENCE)
     with pytest.raises(DeadlineExceededError):
         side.retrieve(side.calls(resilience=Pipeline()), timeout=0.25)
+    assert side.world.now == pytest.approx(0.25)
 
 
 def test_least_scores_follow_the_scale_that_orders_the_list(side: Side, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A least similarity never judges relevancies, nor the other way round; a call's 0.0 wins."""
+    """A least similarity never judges relevancies, nor the other way round; a call's 0.0 and None win."""
     monkeypatch.setenv("RAGE_MIN_SIMILARITY_SCORE", "0.6")
     monkeypatch.setenv("RAGE_MIN_RELEVANCE_SCORE", "0.2")
     calls = side.calls()
     assert len(side.retrieve(calls)) == 0
     assert len(side.retrieve(calls, rerank=True)) == 1
     assert len(side.retrieve(calls, min_score=0.0)) == 1
+    assert len(side.retrieve(calls, min_score=None)) == 1
 
 
 def test_switched_off_retrieval_says_so(side: Side, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -492,6 +562,22 @@ def test_events_tell_the_story_of_a_call(side: Side) -> None:
         "call.completed",
     ]
     assert len({event.call_id for event in heard.events}) == 1
+
+
+def test_a_call_that_is_cancelled_is_told_of_to_its_end(side: Side) -> None:
+    """Whoever counts the calls under way counts it out, and an audit trail has it."""
+    told: list[Event] = []
+
+    class Hearing:
+        def on_event(self, event: Event, /) -> None:
+            told.append(event)
+
+    flow = side.calls(listeners=[Hearing()]).retrieve(side.world, "What?", {})
+    next(flow)
+    with pytest.raises(asyncio.CancelledError):
+        flow.throw(asyncio.CancelledError())
+    assert isinstance(told[-1], CallCompleted)
+    assert isinstance(told[-1].error, asyncio.CancelledError)
 
 
 def research_script(*answers: dict[str, Any] | int) -> list[Reply | int]:
@@ -562,6 +648,36 @@ def test_a_failed_research_is_a_typed_error(side: Side) -> None:
     assert caught.value.research_id == "r-1"
 
 
+def test_a_poll_that_is_never_answered_has_the_time_of_any_call(side: Side) -> None:
+    """The research may take minutes; that each question about it does so would hide a service that hangs."""
+    side.answers(Reply(body=b'{"researchId":"r-1"}'), SILENCE)
+    with pytest.raises(DeadlineExceededError):
+        side.run(lambda clock: side.calls().deep_research(clock, "Why?", {"timeout": 300.0}))
+    assert side.world.now == pytest.approx(10.0)
+
+
+@dataclass(frozen=True)
+class ForQuestions:
+    """A policy of the caller's own that nothing but a question may pass."""
+
+    kind: str
+
+    def __call__(self, call: Call, proceed: Step, /) -> Flow[Any]:
+        assert call.operation == "retrieve"
+        return (yield from proceed(call))
+
+
+@pytest.mark.parametrize("kind", ["cache", "hedge", "degradation"])
+def test_what_is_meant_for_questions_is_kept_from_everything_else(side: Side, kind: Any) -> None:
+    """A status out of a cache, a second start of a research or an empty report would help nobody."""
+    policy: Any = ForQuestions(kind)
+    calls = side.calls(resilience=Pipeline([policy]))
+    side.answers(*research_script({"id": "aip-1"}, {"researchId": "r-1"}, READY))
+    assert side.run(calls.pipeline).id == "aip-1"
+    assert side.run(lambda clock: calls.deep_research(clock, "Why?", {})).markdown == "# Report"
+    assert len(side.retrieve(calls)) == 1
+
+
 def test_deep_research_ends_at_its_deadline(side: Side) -> None:
     """A research that never gets ready ends after `timeout` seconds, not later."""
     side.answers(*research_script({"researchId": "r-1"}, *[{"ready": False}] * 50))
@@ -578,7 +694,20 @@ def test_research_options_are_checked(side: Side, options: dict[str, Any]) -> No
     """A time that is no positive number of seconds, or a webhook without a path, is refused before anything is sent."""
     with pytest.raises(ConfigurationError, match=next(iter(options))):
         side.run(lambda clock: side.calls().deep_research(clock, "Why?", options))  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match="query is empty"):
+        side.run(lambda clock: side.calls().deep_research(clock, " ", {}))
     assert side.requests == []
+
+
+def test_the_start_of_a_research_has_no_more_time_than_all_of_it(side: Side) -> None:
+    """Nor less: a service that takes longer than a question may take is still waited for."""
+    side.answers(SILENCE)
+    with pytest.raises(DeadlineExceededError):
+        side.run(lambda clock: side.calls().deep_research(clock, "Why?", {"timeout": 3.0}))
+    assert side.world.now == pytest.approx(3.0)
+    side.answers(Reply(body=b'{"researchId":"r-1"}', after=20.0), *research_script(READY))
+    side.run(lambda clock: side.calls().deep_research(clock, "Why?", {"timeout": 60.0}))
+    assert side.world.now == pytest.approx(23.0)
 
 
 def test_pipeline_status_is_a_probe(side: Side) -> None:
@@ -673,7 +802,10 @@ def test_an_error_repeats_no_secret_that_the_service_echoes(side: Side) -> None:
     """A gateway that quotes the request in its error page does not put the token into ours."""
     echo = json.dumps({"error": "bad header: Bearer planted-token", "details": "planted-token"}).encode()
     for listeners in ((), (Heard(),)):
+        calls = side.calls(listeners=listeners)
+        for number in range(100):  # other clients' tokens have come since
+            register_secret(f"token-of-customer-{number}")
         side.answers(Reply(status=400, body=echo))
         with pytest.raises(BadRequestError) as caught:
-            side.retrieve(side.calls(listeners=listeners))
+            side.retrieve(calls)
         assert "planted-token" not in f"{caught.value} {caught.value.error} {caught.value.details} {caught.value!r}"

@@ -258,6 +258,26 @@ def test_a_locked_advanced_query_keeps_its_options_and_its_filters() -> None:
     assert asked == {"rerank": True, "advanced_query": {"mode": "text", "filters": must}}
 
 
+def test_a_locked_advanced_query_lets_the_filters_of_a_constructor_narrow() -> None:
+    """Until a call gives an `advanced_query` of its own, as where nothing is locked."""
+    built = {"advanced_query": {"mode": "vector", "filters": {"term": {"x": 1}}}}
+    with scope(advanced_query={"mode": "text"}, filters=LOCK, locked=True):
+        narrowed, replaced = effective({}, built), effective({"advanced_query": {"mode": "vector"}}, built)
+    clause = {"bool": {"must": [{"term": {"tenant": "a"}}, {"term": {"x": 1}}]}}
+    assert narrowed["advanced_query"] == {"mode": "text", "filters": clause}
+    assert replaced["advanced_query"] == {"mode": "text"}
+
+
+def test_a_call_beside_a_locked_advanced_query_hears_of_an_option_nobody_knows() -> None:
+    """Passed over with the other options, it would have narrowed nothing, in silence."""
+    query = {"query": {"term": {"x": 1}}}
+    with scope(advanced_query={"mode": "text"}, filters=LOCK, locked=True):
+        with pytest.raises(ConfigurationError, match="'query'"):
+            effective({"advanced_query": query}, {})
+        with pytest.raises(ConfigurationError, match="'query'"), scope(advanced_query=query):
+            pass
+
+
 def test_a_locked_advanced_query_lets_a_calls_two_filters_both_narrow() -> None:
     """What `filters` and `advanced_query` of one call say is joined, though the options are locked."""
     with scope(advanced_query={"mode": "text"}, filters=LOCK, locked=True):

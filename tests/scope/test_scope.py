@@ -211,8 +211,8 @@ def test_a_raw_clause_that_turns_documents_away_can_be_locked(clause: dict[str, 
 
 @pytest.mark.parametrize(
     "name",
-    ["filter", "Filters", "metadataFilters", "metadata_filter", "pipeline", "num_result", "top_k", "where", "lock",
-     "mode", "text_fields", "match_type", "text_boost"],
+    ["filter", "Filters", "metadataFilters", "metadata_filter", "pipeline", "num_result", "NUM_RESULTS", "top_k",
+     "where", "lock", "mode", "text_fields", "match_type", "text_boost"],
 )  # fmt: skip
 def test_a_misspelt_value_is_not_taken_for_a_label(name: str) -> None:
     """`filter=` would be a label that filters nothing, in silence."""
@@ -346,6 +346,21 @@ def test_scopes_left_out_of_order_are_an_error() -> None:
     context.run(next, second)
     with pytest.raises(ConfigurationError, match="out of order"):
         context.run(next, first, None)
+
+
+def test_an_error_inside_goes_before_that_of_a_scope_left_out_of_order() -> None:
+    """What failed in the block is what its caller hears of."""
+
+    def bounded(k: int) -> Iterator[None]:
+        with scope(k=k):
+            yield
+
+    first, second = bounded(1), bounded(2)
+    context = contextvars.copy_context()
+    context.run(next, first)
+    context.run(next, second)
+    with pytest.raises(ZeroDivisionError):
+        context.run(first.throw, ZeroDivisionError())  # type: ignore[attr-defined]  # it is a generator
 
 
 @pytest.mark.parametrize("first", ["import rage_retrievers.scope as m", "from rage_retrievers.scope import effective"])
