@@ -157,6 +157,15 @@ def test_a_node_that_carries_the_services_numbers_tells_them(dump: bool) -> None
         node.score = score
         (one,) = passages([node.model_dump() if dump else node])
         assert (one.score, one.ordered_by, one.relevancy, one.similarity) == (score, kind, 0.9, 0.7)
+    node.relevancy = node.similarity = 0.0
+    (one,) = passages([node.model_dump() if dump else node])
+    assert (one.relevancy, one.similarity) == (0.0, 0.0)
+
+
+def test_a_field_of_the_users_called_kwargs_makes_no_langchain_document() -> None:
+    """Only what says that LangChain has written it is read so."""
+    (one,) = passages([{"text": "t", "kwargs": {"page_content": "of another kind"}}])
+    assert (one.text, one.metadata) == ("t", {"kwargs": {"page_content": "of another kind"}})
 
 
 def test_another_tools_score_has_a_kind_of_its_own() -> None:
@@ -237,6 +246,7 @@ def test_citations_are_numbered_as_the_rendering_is() -> None:
         ({"source_display_name": "org-1/conn/"}, "conn"),
         ({"source_display_name": "org-1\\conn\\report.pdf"}, "report.pdf"),
         ({"source": "https://bucket.example/org-1/report.pdf?signature=abc#page=2"}, "report.pdf"),
+        ({"source": "https://bucket.example/org-1/report.pdf#signature"}, "report.pdf"),
         ({"source": "https://example.com/"}, "example.com"),
         ({"source_display_name": "Why? #1.md"}, "Why? #1.md"),
         ({"source_display_name": "org-1", "source": "org-1/a.md", "org_id": "org-1"}, "a.md"),
