@@ -271,7 +271,7 @@ def to_file(path: str | os.PathLike[str]) -> Sink:
 
     def write(record: Record) -> None:
         line = formatter.format(record_of(AUDIT, logging.INFO, EVENT, record)) + "\n"
-        with lock, open(path, "a", encoding="utf-8", errors="replace", opener=_for_its_owner) as file:
+        with lock, open(path, "a", encoding="utf-8", opener=_for_its_owner) as file:
             file.write(line)
 
     return write

@@ -18,7 +18,7 @@ import pytest
 from rage_retrievers import VectorizeSettings, scope
 from rage_retrievers._listeners import listeners_of
 from rage_retrievers.errors import AuditError, ConfigurationError
-from rage_retrievers.models import Query
+from rage_retrievers.models import Document, Query, Retrieval
 from rage_retrievers.observability import Audit, configure_logging, correlation
 from rage_retrievers.observability import audit as module
 from rage_retrievers.observability.audit import AUDIT, SHORTEST_KEY, filter_fields, to_file
@@ -108,6 +108,22 @@ def test_every_ending_has_its_outcome(story: Any, outcome: str) -> None:
     audit, kept = records()
     story(Story((audit,)))
     assert [record["outcome"] for record in kept] == [outcome]
+
+
+def test_a_call_of_strange_texts_has_its_record_too() -> None:
+    """Half a character in the question and a document without an id are no reason to lose one."""
+    audit, kept = records(required=True)
+    strange = Retrieval(documents=(*ANSWER.documents, Document(text="of no id")))
+    Story((audit,), query=Query(question="who \ud83d?")).end(strange)
+    assert kept[0]["document_ids"] == ["doc-1", "doc-2", ""]
+    assert kept[0]["question_hash"].startswith("hmac-sha256:")
+
+
+@pytest.mark.parametrize("kind", ["term", "terms", "range", "match", "prefix", "wildcard"])
+def test_every_clause_that_names_a_field_is_read(kind: str) -> None:
+    """By the field's name, and never by what it must be."""
+    filters = {"bool": {"must_not": [{kind: {"tenant": {"value": "t-1"}}}]}}
+    assert filter_fields(Query(question="q", advanced_query={"filters": filters})) == ["tenant"]
 
 
 def test_filters_of_any_depth_are_named_but_not_quoted() -> None:
@@ -203,6 +219,32 @@ def test_a_trail_that_nobody_keeps_is_told_of_when_it_is_made(required: bool, co
         warnings.simplefilter("error")
         Audit(required=required)
         Audit(sink=lambda record: None)
+
+
+def test_a_handler_that_keeps_nothing_is_none() -> None:
+    """A `NullHandler`, which libraries add for good manners, is nobody who listens."""
+    logger = logging.getLogger(AUDIT)
+    logger.propagate = False
+    logger.addHandler(logging.NullHandler())
+    with pytest.warns(ConfigurationWarning, match="every call will raise AuditError"):
+        audit = Audit(required=True)
+    with pytest.raises(AuditError, match="withheld"):
+        Story((audit,)).answered()
+
+
+def test_a_handler_is_watched_once_and_other_records_fail_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many audit records went to it, its own way with a failure is one step away."""
+    logger = logging.getLogger(AUDIT)
+    logger.propagate = False
+    stream, failed = io.StringIO(), list[str]()
+    handler = audit_to(stream)
+    monkeypatch.setattr(handler, "handleError", lambda record: failed.append(record.getMessage()))
+    story = Story((Audit(),))
+    for _ in range(1_500):
+        story.end()
+    monkeypatch.setattr(handler, "stream", FullDisk())
+    logger.warning("of another kind")
+    assert failed == ["of another kind"]
 
 
 def test_an_audit_log_switched_on_by_a_variable_is_told_of_too(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -130,6 +130,11 @@ def test_quantiles_lie_in_the_bucket_of_the_observation() -> None:
     assert 0.02 < median <= 0.04
     assert 2.56 < high <= 5.12
     assert top == 500.0
+    histogram.observe(0.03)
+    assert histogram.quantile(1.0) == 500.0
+    alone = Histogram(CALL_BUCKETS)
+    alone.observe(0.021)
+    assert alone.quantile(0.99) == 0.021
 
 
 @pytest.mark.parametrize("wrong", [0, -1, True, 2.5, "many"])
