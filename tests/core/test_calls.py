@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -39,14 +39,14 @@ from rage_retrievers import (
     VectorizeSettings,
 )
 from rage_retrievers._calls import Calls
-from rage_retrievers._flow import Flow, WireRequest, WireResponse
+from rage_retrievers._flow import Flow, Send, Sleep, WireRequest, WireResponse
 from rage_retrievers.engines import Engines
-from rage_retrievers.errors import AuditError
+from rage_retrievers.errors import AuditError, CircuitOpenError
 from rage_retrievers.observability import Metrics
 from rage_retrievers.observability.correlation import correlation
 from rage_retrievers.observability.events import AttemptStarted, CallCompleted, Event
 from rage_retrievers.observability.secrets import register_secret, secrets_in_use
-from rage_retrievers.resilience import Call, Step
+from rage_retrievers.resilience import Cache, Call, CircuitBreaker, Deadline, Step
 from rage_retrievers.testing.world import SILENCE, Reply
 
 GATEWAY = "https://client.app.vectorize.io/api/gateways/service/org-9/aip-9/retrieve"
@@ -505,6 +505,52 @@ def test_a_timeout_holds_without_a_deadline_policy(side: Side) -> None:
     assert side.world.now == pytest.approx(0.25)
 
 
+@dataclass(frozen=True)
+class Pausing:
+    """A policy of the caller's own that takes twenty seconds."""
+
+    kind: ClassVar[str] = "rate limit"
+
+    def __call__(self, call: Call, proceed: Step, /) -> Flow[Any]:
+        yield Sleep(20)
+        return (yield from proceed(call))
+
+
+def test_nothing_is_sent_once_the_time_of_the_call_is_spent(side: Side) -> None:
+    """Whatever has spent it."""
+    with pytest.raises(DeadlineExceededError, match="spent after 0 attempts"):
+        side.retrieve(side.calls(resilience=Pipeline([Deadline(10.0), Pausing()])))
+    assert side.requests == []
+
+
+def test_a_request_without_any_deadline_is_given_a_time_that_clocks_can_count(side: Side) -> None:
+    """No socket waits for ever and no loop sets an alarm at infinity: a day it is."""
+    send = next(side.calls(resilience=Pipeline()).retrieve(side.world, "What?", {}))
+    assert isinstance(send, Send)
+    assert send.timeout == 86_400.0
+
+
+def test_an_answer_is_kept_for_whose_token_it_was_given(side: Side) -> None:
+    """With a cache the second question costs nothing, and another customer's is asked."""
+    calls = side.calls(resilience=Pipeline([Cache()]))
+    for _ in range(2):
+        side.retrieve(calls)
+    assert len(side.requests) == 1
+    side.retrieve(calls.with_options({"api_key": "another-token"}))
+    assert len(side.requests) == 2
+
+
+def test_a_call_to_another_pipeline_meets_the_circuit_of_that_pipeline(side: Side) -> None:
+    """One that fails opens its own, and the pipeline of the client goes on being asked."""
+    calls = side.calls(resilience=Pipeline([CircuitBreaker(in_a_row=1)]))
+    side.answers(503)
+    with pytest.raises(ServerError):
+        side.retrieve(calls, pipeline_id="aip-2")
+    with pytest.raises(CircuitOpenError):
+        side.retrieve(calls, pipeline_id="aip-2")
+    assert len(side.retrieve(calls)) == 1
+
+
 def test_least_scores_follow_the_scale_that_orders_the_list(side: Side, monkeypatch: pytest.MonkeyPatch) -> None:
     """A least similarity never judges relevancies, nor the other way round; a call's 0.0 and None win."""
     monkeypatch.setenv("RAGE_MIN_SIMILARITY_SCORE", "0.6")
@@ -730,6 +776,13 @@ def test_a_correlation_id_goes_to_the_service(side: Side) -> None:
     assert ids[:2] == ["order-17", heard.events[0].call_id]
     assert ids[2] == ids[3] != ids[1]
     assert all(made.startswith("rage-") for made in ids[1:])
+
+
+def test_ids_begin_as_the_settings_say(side: Side, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that calls of one service are told from those of another in a log that both write."""
+    monkeypatch.setenv("RAGE_CORRELATION_ID_PREFIX", "billing")
+    side.retrieve(side.calls())
+    assert dict(side.requests[0].headers)["x-request-id"].startswith("billing-")
 
 
 def test_a_failure_tells_the_id_that_its_requests_bore(side: Side) -> None:
