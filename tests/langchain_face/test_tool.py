@@ -366,6 +366,7 @@ def test_middleware_over_two_turns(run: Run, service: Recorder) -> None:
         ({}, asked("hm")), ({"min_length": 40}, asked("What is the plan?")), ({"enabled": False}, asked("What is it?")),
         ({"enabled": lambda: False}, asked("What is it?")), ({"skip": lambda one: True}, asked("What is it?")),
         ({}, asked("What is it?", additional_kwargs={"edited": True})), ({}, asked("     ")),
+        ({"min_length": 0}, asked("     ")),
         ({}, asked([{"type": "image_url", "image_url": {"url": "data:"}}])),
     ],
 )  # fmt: skip

@@ -283,6 +283,8 @@ def test_deep_research_quotes_and_says_that_it_is_local(client: Client) -> None:
     assert "Honey bees dance to tell each other where the flowers are." in data["markdown"]
     assert "notes/bees.txt" in data["markdown"]
     client("GET", f"{at}/unknown", status=404)
+    another = client.pipeline(client.connector())
+    client("GET", f"/pipelines/{another}/deep-research/{research}", status=404)
     assert client("POST", at, {"query": " "}, 400)["details"].startswith("query:")
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from rage_retrievers.errors import ConfigurationError
-from rage_retrievers.local import LocalService, Progress
+from rage_retrievers.local import LocalService, Progress, feed
 from rage_retrievers.local.documents import UnreadableDocumentError
 from rage_retrievers.local.folder import Folder
 
@@ -41,6 +41,21 @@ def test_changes_in_the_folder_are_followed(folder: Path, ask: Asker) -> None:
     (folder / "new.txt").unlink()
     assert ask.sources("submarines", advanced=knobs) == []
     assert ask.service.stats.files == 6
+
+
+def test_what_the_looks_did_is_not_all_kept_where_nobody_asks(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, open_service: Any
+) -> None:
+    """A folder that changes for months fills no memory with its changes."""
+    monkeypatch.setattr(feed, "_KEPT_RUNS", 3)
+    asking = Asker(open_service(folder))
+    for number in range(5):
+        (folder / f"new-{number}.txt").write_text("Glaciers carve valleys")
+        asking.sources("glaciers")
+    own = asking.service._operations.own
+    assert own is not None
+    assert [run.added for run in own.feed.take_runs()] == [1, 1, 1]
+    assert own.feed.take_runs() == []
 
 
 def test_a_changed_sidecar_is_followed(folder: Path, ask: Asker) -> None:
