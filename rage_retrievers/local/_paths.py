@@ -8,10 +8,10 @@ import sys
 from pathlib import Path
 
 
-def cache_root(given: Path | None) -> Path:
+def cache_root(given: str | Path | None) -> Path:
     """The cache directory: `given`, else RAGE_CACHE_DIR, else the user's cache directory of the platform."""
     if given is not None:
-        return given
+        return Path(given)
     if named := os.environ.get("RAGE_CACHE_DIR"):
         return Path(named).expanduser()
     if sys.platform == "win32":

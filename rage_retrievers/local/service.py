@@ -65,7 +65,7 @@ class LocalService:
         *,
         organization: str = LOCAL_ORGANIZATION,
         pipeline_id: str = LOCAL_PIPELINE,
-        cache_dir: Path | None = None,
+        cache_dir: str | Path | None = None,
         embedding: object | None = None,
         reranker: Callable[[str, list[str]], list[float]] | None = None,
         api_key: str | None = None,

@@ -199,6 +199,13 @@ def test_a_folder_that_cannot_be_used_is_a_configuration_error(tmp_path: Path, n
         LocalService.open(tmp_path / name, cache_dir=tmp_path / "cache")
 
 
+def test_both_places_may_be_named_as_text(folder: Path, tmp_path: Path) -> None:
+    """As a setting and a command line name them."""
+    with LocalService.open(str(folder), cache_dir=str(tmp_path / "cache")) as service:
+        assert service.stats.files == 6
+    assert list((tmp_path / "cache").iterdir())
+
+
 @pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="permissions do not bind this user")
 def test_a_folder_without_permission_is_a_configuration_error(tmp_path: Path) -> None:
     """The error says which permission is missing."""
