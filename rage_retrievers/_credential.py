@@ -91,7 +91,7 @@ class Credential:
                     "The time of the call was spent waiting for api_key's function; raise timeout= if it needs longer."
                 ) from None
             except BaseException:
-                if mine and not (asking.running() or asking.done()):  # cancelled before it was performed
+                if mine and self._claim(asking):  # cancelled before the function was called: it will not be
                     self._end(asking, None)
                 raise
             failed = asking.result(0)
@@ -109,7 +109,8 @@ class Credential:
         source: Any = self._source
 
         def call() -> None:
-            asking.set_running_or_notify_cancel()
+            if not self._claim(asking):
+                return
             try:
                 token = source()
             except BaseException as error:
@@ -118,7 +119,8 @@ class Credential:
                 self._had(asking, token)
 
         async def acall() -> None:
-            asking.set_running_or_notify_cancel()
+            if not self._claim(asking):
+                return
             try:
                 token = await source()
             except BaseException as error:
@@ -127,6 +129,11 @@ class Credential:
                 self._had(asking, token)
 
         return Ask(acall=acall, timeout=timeout) if is_async(source) else Ask(call=call, timeout=timeout)
+
+    def _claim(self, asking: Future[RageError | None]) -> bool:
+        """Whether it falls to the caller to settle it: to whoever calls the function, unless its call ended before."""
+        with self._lock:
+            return not (asking.running() or asking.done()) and asking.set_running_or_notify_cancel()
 
     def _had(self, asking: Future[RageError | None], token: object) -> None:
         try:

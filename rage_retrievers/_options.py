@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from ._checks import is_number, shown
 from ._credential import ApiKey
+from ._flow import is_async
 from ._keywords import unknown_keyword
 from .engines import Engines
 from .errors import ConfigurationError
@@ -85,7 +85,7 @@ class ResearchPlan:
             value = getattr(self, name)
             if not is_number(value) or value <= 0:
                 raise ConfigurationError(f"{name} = {shown(value)} cannot be used; use a number of seconds above 0.")
-        if inspect.iscoroutinefunction(self.on_progress):
+        if is_async(self.on_progress):
             raise ConfigurationError("on_progress is an async function, which nobody would await; give a plain one.")
         if self.n8n is not None and not (isinstance(self.n8n, Mapping) and {"account", "webhookPath"} <= {*self.n8n}):
             raise ConfigurationError('n8n cannot be used; use {"account": "…", "webhookPath": "…"}.')

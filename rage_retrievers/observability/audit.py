@@ -7,7 +7,6 @@ hash of the question, the ids of the documents given, the outcome and the attemp
 from __future__ import annotations
 
 import hmac
-import inspect
 import logging
 import os
 import sys
@@ -18,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+from .._flow import is_async
 from ..errors import AuditError, ConfigurationError
 from ..models import Query, Retrieval
 from ..scope import current_scope
@@ -86,7 +86,7 @@ class Audit:
                 "or nothing for the labels of the scope."
             )
         for name in ("sink", "who"):
-            if inspect.iscoroutinefunction(getattr(self, name)):
+            if is_async(getattr(self, name)):
                 raise ConfigurationError(f"Audit's {name} is an async function, which nobody awaits; give a plain one.")
         check_redactor("Audit", self.redactor)
         if not isinstance(self.key, bytes) or len(self.key) < SHORTEST_KEY:

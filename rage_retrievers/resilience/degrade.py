@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 from .._checks import shown, typed
-from .._flow import Flow, as_ask, immediate
+from .._flow import Flow, as_ask, immediate, is_async
 from ..errors import ConfigurationError, RageError
 from ..models import Document, Query, Retrieval
 from ..observability.events import Degraded
@@ -102,7 +101,7 @@ class Degrade:
     def __post_init__(self) -> None:
         if not isinstance(self.to, tuple | list) or not self.to or not all(map(_is_fallback, self.to)):
             raise ConfigurationError(f"to={shown(self.to)} cannot be used; give fallbacks, such as (EmptyAnswer(),).")
-        if not callable(self.when) or inspect.iscoroutinefunction(self.when):  # whose coroutine would be true
+        if not callable(self.when) or is_async(self.when):  # whose coroutine would be true
             raise ConfigurationError(f"when={shown(self.when)} cannot be used; it is a plain function of an error.")
         object.__setattr__(self, "to", tuple(self.to))
 

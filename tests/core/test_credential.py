@@ -104,6 +104,7 @@ def test_when_the_call_that_asks_is_cancelled_another_asks(end: BaseException) -
     never, first, second = Begun(credential, Ask), Begun(credential, Wait), Begun(credential, Wait)
     with pytest.raises(type(end)):
         never.flow.throw(end)
+    never.effect.call()  # a thread that was about to
     first.effect = first.flow.send(None)
     with pytest.raises(type(end)):
         first.performed()

@@ -305,6 +305,10 @@ def test_a_new_file_is_its_owners_alone(tmp_path: Path) -> None:
     assert [path.stat().st_mode & 0o777 for path in (new, shared)] == [0o600, 0o640]
 
 
+class NeverAwaited:
+    async def __call__(self, record: object) -> None: ...
+
+
 async def never_awaited(*given: object) -> None:
     """What a listener's caller would leave behind."""
 
@@ -322,6 +326,7 @@ async def never_awaited(*given: object) -> None:
         ({"sink": never_awaited}, "sink is an async function.*give a plain one"),
         ({"who": {"user": "planted"}}, "type dict; give a function that returns a mapping"),
         ({"who": never_awaited}, "who is an async function.*give a plain one"),
+        ({"sink": NeverAwaited()}, "sink is an async function.*give a plain one"),
         ({"redactor": str.upper}, "redactor cannot be of type method_descriptor; give a Redactor"),
     ],
 )
