@@ -8,7 +8,7 @@ import itertools
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -333,10 +333,10 @@ def test_leaving_a_scope_in_another_context_is_an_error() -> None:
         bounds.__exit__(None, None, None)
 
 
-def test_scopes_left_out_of_order_are_an_error() -> None:
-    """Two generators interleaved would otherwise take each other's bounds."""
+def interleaved() -> tuple[contextvars.Context, Generator[None], Generator[None]]:
+    """Two generators, each inside a scope of its own, and the context that both have entered theirs in."""
 
-    def bounded(k: int) -> Iterator[None]:
+    def bounded(k: int) -> Generator[None]:
         with scope(k=k):
             yield
 
@@ -344,23 +344,21 @@ def test_scopes_left_out_of_order_are_an_error() -> None:
     context = contextvars.copy_context()
     context.run(next, first)
     context.run(next, second)
+    return context, first, second
+
+
+def test_scopes_left_out_of_order_are_an_error() -> None:
+    """Two generators interleaved would otherwise take each other's bounds."""
+    context, first, _second = interleaved()
     with pytest.raises(ConfigurationError, match="out of order"):
         context.run(next, first, None)
 
 
 def test_an_error_inside_goes_before_that_of_a_scope_left_out_of_order() -> None:
     """What failed in the block is what its caller hears of."""
-
-    def bounded(k: int) -> Iterator[None]:
-        with scope(k=k):
-            yield
-
-    first, second = bounded(1), bounded(2)
-    context = contextvars.copy_context()
-    context.run(next, first)
-    context.run(next, second)
+    context, first, _second = interleaved()
     with pytest.raises(ZeroDivisionError):
-        context.run(first.throw, ZeroDivisionError())  # type: ignore[attr-defined]  # it is a generator
+        context.run(first.throw, ZeroDivisionError())
 
 
 @pytest.mark.parametrize("first", ["import rage_retrievers.scope as m", "from rage_retrievers.scope import effective"])

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache, partial
 from typing import Protocol
 
 import httpx
+import pytest
 
 from rage_retrievers import _endpoint
+from rage_retrievers._flow import WireRequest
 from rage_retrievers.engines import ENGINES, Engines, engines_named
 from rage_retrievers.engines._network import tls_context
 from rage_retrievers.engines.own_client import AsyncOwnClientEngine, OwnClientEngine
 from rage_retrievers.models import Query, Retrieval, Target
+from rage_retrievers.testing import FaultServer
 
 TOKEN = "secret-token-0451"
 QUESTION = "When does the café open?"
@@ -30,6 +34,27 @@ class Ask(Protocol):
 def operation(url: str) -> _endpoint.Operation[Retrieval]:
     address = _endpoint.Address(Target(url, "org-1", "aip-1"))
     return _endpoint.retrieve(address, Query.make({"question": QUESTION}))
+
+
+def leave_in_a_closed_loop(name: str, request: WireRequest, server: FaultServer, end: type[BaseException]) -> object:
+    """Send a request that the server has and does not answer, close the loop under it, and end the call so.
+
+    Gives what holds the frames of a call that was cancelled: while it is kept, no garbage collection closes anything.
+    """
+    kept: object = None
+    loop = asyncio.new_event_loop()
+    loop.set_exception_handler(lambda _, context: None)  # a task was destroyed
+    call = engines_named(name).asyncio().send(request, 5.0, 1000)
+    task = loop.create_task(call)
+    while not server.requests:
+        loop.run_until_complete(asyncio.sleep(0.01))
+    loop.close()
+    if end is not GeneratorExit:
+        with pytest.raises((end, RuntimeError)) as kept:  # httpcore misses the loop
+            call.throw(end())
+    del call, task
+    gc.collect()
+    return kept
 
 
 @contextmanager

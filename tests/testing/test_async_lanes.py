@@ -21,6 +21,7 @@ from rage_retrievers._flow import WireRequest, WireResponse
 from rage_retrievers.engines import ENGINES, engines_named
 from rage_retrievers.errors import ConnectionFailedError
 from rage_retrievers.testing import Fault, FaultServer, Hang, answer
+from testing.engines import leave_in_a_closed_loop
 from testing.tls import server_context, trusting
 
 OVER_HTTP = [name for name in ENGINES if name != "embedded"]
@@ -165,18 +166,7 @@ def test_a_call_whose_loop_was_closed_closes_its_connection(name: str, end: type
     """When it ends all the same, without another word: it can await nothing any more."""
     with FaultServer(Fault((Hang(),))) as server, warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", RuntimeWarning)
-        loop = asyncio.new_event_loop()
-        loop.set_exception_handler(lambda _, context: None)  # a task was destroyed
-        call = engines_named(name).asyncio().send(question(server.url), 3.0, 1000)
-        task = loop.create_task(call)
-        while not server.requests:
-            loop.run_until_complete(asyncio.sleep(0.01))
-        loop.close()
-        if end is not GeneratorExit:
-            with pytest.raises((end, RuntimeError)) as kept:  # httpcore misses the loop
-                call.throw(end())
-            assert kept.tb is not None
-        del call, task
-        gc.collect()
+        kept = leave_in_a_closed_loop(name, question(server.url), server, end)
         assert server.wait_until_idle()
+        del kept
         assert [str(one.message) for one in caught if "Lane.aclose" in str(one.message)] == []

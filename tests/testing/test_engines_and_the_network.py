@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import socket
 import threading
 import time
@@ -21,7 +20,7 @@ from rage_retrievers.engines import _lanes, _network, _proxy, engines_named
 from rage_retrievers.engines._lanes import KEEPALIVE_SECONDS, Lanes
 from rage_retrievers.errors import ConnectionFailedError, DeadlineExceededError
 from rage_retrievers.testing import Close, Fault, FaultServer, Hang, answer
-from testing.engines import OURS, TOKEN, WORLDS, Ask, operation
+from testing.engines import OURS, TOKEN, WORLDS, Ask, leave_in_a_closed_loop, operation
 from testing.tls import server_context, trusting
 
 GRACE = 0.25
@@ -228,20 +227,9 @@ def test_plain_http_goes_through_no_proxy(ask: Ask, proxy: Proxy) -> None:
 def test_a_call_whose_loop_was_closed_leaves_no_tunnel(name: str, end: type[BaseException], proxy: Proxy) -> None:
     """A proxied connection is a pool of httpcore's, which cannot be closed without a loop."""
     with FaultServer(Fault((Hang(),)), tls=server_context(AUTHORITY)) as server:
-        loop = asyncio.new_event_loop()
-        loop.set_exception_handler(lambda _, context: None)  # a task was destroyed
-        call = engines_named(name).asyncio().send(operation(server.url).build(TOKEN), 5.0, 1000)
-        task = loop.create_task(call)
-        while not server.requests:
-            loop.run_until_complete(asyncio.sleep(0.01))
-        loop.close()
-        if end is not GeneratorExit:
-            with pytest.raises((end, RuntimeError)) as kept:  # httpcore misses the loop
-                call.throw(end())
-            assert kept.tb is not None
-        del call, task
-        gc.collect()
+        kept = leave_in_a_closed_loop(name, operation(server.url).build(TOKEN), server, end)
         assert server.wait_until_idle()
+        del kept
 
 
 def test_a_proxy_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
