@@ -6,18 +6,18 @@ also writes and compiles six methods for each class, a millisecond of every impo
 
 from __future__ import annotations
 
-from dataclasses import MISSING, FrozenInstanceError, dataclass, fields
+from dataclasses import MISSING, FrozenInstanceError, dataclass, field, fields
 from typing import Any, TypeVar, dataclass_transform
 
 T = TypeVar("T")
 
 
-@dataclass_transform(frozen_default=True)
+@dataclass_transform(frozen_default=True, field_specifiers=(field,))
 def frozen(cls: type[T]) -> type[T]:
-    """`dataclass(frozen=True, slots=True)`, for classes whose fields have plain defaults and no `__post_init__`."""
+    """`dataclass(frozen=True, slots=True)`, for classes without a `__post_init__`, all of whose fields are given."""
     made: Any = dataclass(init=False, repr=False, eq=False, slots=True)(cls)
     known = fields(made)
-    assert not any(not field.init or field.kw_only or field.default_factory is not MISSING for field in known)
+    assert all(one.init and not one.kw_only for one in known)
     assert not hasattr(made, "__post_init__")
     made.__init__ = _maker(made)
     for name, method in _SHARED.items():
@@ -28,16 +28,20 @@ def frozen(cls: type[T]) -> type[T]:
 
 def _maker(made: Any) -> Any:
     known = fields(made)
-    scope: dict[str, Any] = {f"set_{field.name}": getattr(made, field.name).__set__ for field in known}
-    scope |= {f"default_{field.name}": field.default for field in known}
-    given = ", ".join(
-        field.name if field.default is MISSING else f"{field.name}=default_{field.name}" for field in known
-    )
-    lines = "".join(f"    set_{field.name}(self, {field.name})\n" for field in known)
-    exec(f"def __init__(self, {given}):\n{lines}", scope)  # noqa: S102  # as dataclasses does; names alone go in
+    scope: dict[str, Any] = {}
+    given, lines = [], ""
+    for one in known:
+        name = value = one.name
+        scope[f"set_{name}"] = getattr(made, name).__set__
+        scope[f"default_{name}"], scope[f"make_{name}"] = one.default, one.default_factory
+        if one.default_factory is not MISSING:
+            value = f"make_{name}() if {name} is default_{name} else {name}"
+        given.append(name if one.default is one.default_factory else f"{name}=default_{name}")
+        lines += f"    set_{name}(self, {value})\n"
+    exec(f"def __init__(self, {', '.join(given)}):\n{lines}", scope)  # noqa: S102  # as dataclasses does; names alone go in
     init = scope["__init__"]
     init.__qualname__, init.__module__ = f"{made.__qualname__}.__init__", made.__module__
-    init.__annotations__ = {field.name: field.type for field in known} | {"return": None}
+    init.__annotations__ = {one.name: one.type for one in known} | {"return": None}
     return init
 
 

@@ -14,7 +14,7 @@ import secrets
 import sqlite3
 import threading
 import uuid
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar
@@ -46,7 +46,7 @@ class Record(Protocol):
 R = TypeVar("R", bound=Record)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Connector:
     """A connector; `owner` is its family: sources, destinations or aiplatforms. Secrets are never among `config`."""
 
@@ -59,7 +59,7 @@ class Connector:
     users: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class StoredFile:
     """A file of a connector (its `owner`), or one sent for extraction (owner ""); `blob` names its bytes."""
 
@@ -73,7 +73,7 @@ class StoredFile:
     metadata: dict[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Ticket:
     """Leave to send the bytes of one file, once; `id` is the secret part of the upload URL."""
 
@@ -104,7 +104,7 @@ class PipelineRecord:
     problem: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Event:
     """Something that happened to a pipeline (its `owner`)."""
 

@@ -9,9 +9,10 @@ import io
 import re
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
+from rage_retrievers._frozen import frozen
 from rage_retrievers.local import front_matter
 from rage_retrievers.local.comments import without_comments
 
@@ -35,7 +36,7 @@ class UnreadableDocumentError(Exception):
     """A document gives no text; the message says why, without its path."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Reading:
     """What one document says: `text`, and the `facts` it tells of itself (title, author, type, pages, …)."""
 

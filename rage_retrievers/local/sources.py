@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Protocol
 
 from rage_retrievers._frozen import frozen
@@ -22,7 +22,7 @@ class Entry:
     """Whether another process does the work of reading, so that it may be begun before it is needed."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Loaded:
     """A document read: its text and facts, the user's metadata, and the protocol's fields (source, origin, …)."""
 

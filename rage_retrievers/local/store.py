@@ -17,7 +17,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +70,7 @@ class ClosedStoreError(Exception):
     """The store is closed: for good, or because another process has put a new one in its place."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class NewDocument:
     """A document ready to be stored."""
 

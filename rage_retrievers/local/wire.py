@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 from urllib.parse import parse_qs, unquote
 
@@ -41,7 +41,7 @@ class RefusedError(Exception):
         return reply(body, self.status, self.headers)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Call:
     """A request: upper-case method, decoded path segments, lower-case headers."""
 

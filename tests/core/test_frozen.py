@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import pickle
-from dataclasses import FrozenInstanceError, asdict, dataclass, fields, replace
+from dataclasses import FrozenInstanceError, asdict, dataclass, field, fields, replace
 from typing import Any, ClassVar
 
 import pytest
@@ -27,6 +27,13 @@ class Ended(Event):
     count: int
     how: str = "well"
     error: Exception | None = None
+
+
+@frozen
+class Listing:
+    name: str
+    found: list[int] = field(default_factory=list)
+    most: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +58,20 @@ def test_it_is_made_as_a_dataclass_is() -> None:
     for wrong in ({}, {"call": "c"}, {"call": "c", "count": 1, "more": 2}):
         with pytest.raises(TypeError):
             Ended(**wrong)
+
+
+def test_what_a_factory_makes_is_each_one_s_own() -> None:
+    """Made when nothing is given, whatever is given is kept, and None is something."""
+    made, other = Listing("a"), Listing("b")
+    made.found.append(1)
+    assert (made, other) == (Listing("a", [1]), Listing("b", []))
+    given: Any = [2]
+    assert Listing("c", given, 3).found is given
+    assert Listing("d", found=None).found is None  # type: ignore[arg-type]
+    with pytest.raises(TypeError):
+        Listing()  # type: ignore[call-arg]
+    assert replace(made, name="e").found is made.found
+    assert pickle.loads(pickle.dumps(made)) == made
 
 
 def test_nothing_of_it_changes() -> None:
