@@ -128,10 +128,15 @@ class _Words:
             return self._tokens[places], ends
 
     def _learn(self, words: Sequence[str]) -> None:
-        ids = list(map(self._encoded, words))
-        lengths = np.fromiter(map(len, ids), dtype=np.intp)
-        starts = len(self._tokens) + np.cumsum(lengths) - lengths
-        self._tokens = np.concatenate((self._tokens, np.fromiter(chain.from_iterable(ids), dtype=np.intp)))
+        # One list, for the garbage collector would look through all of the process after some thousands of them.
+        ids: list[int] = []
+        ends: list[int] = []
+        for word in words:
+            ids += self._encoded(word)
+            ends.append(len(ids))
+        lengths = np.diff(np.asarray(ends, dtype=np.intp), prepend=0)
+        starts = len(self._tokens) + np.asarray(ends, dtype=np.intp) - lengths
+        self._tokens = np.concatenate((self._tokens, np.asarray(ids, dtype=np.intp)))
         self._starts = np.concatenate((self._starts, starts))
         self._lengths = np.concatenate((self._lengths, lengths))
 
