@@ -18,6 +18,9 @@ from functools import cache
 from http import HTTPStatus
 from typing import Any, TypeAlias
 
+from .._checks import is_count, is_number
+from ._needs import COUNT, FAULT, SECONDS, is_plain, is_seconds, need
+
 
 @dataclass(frozen=True, slots=True)
 class ReceivedRequest:
@@ -46,6 +49,10 @@ class Write:
 
     data: Content = field(repr=False)
 
+    def __post_init__(self) -> None:
+        fits = isinstance(self.data, bytes) or is_plain(self.data)
+        need(fits, "Write's data", self.data, "bytes, or a function from a ReceivedRequest to bytes")
+
 
 @dataclass(frozen=True, slots=True)
 class Drip:
@@ -55,6 +62,12 @@ class Drip:
     every: float = 0.02
     forever: bool = False
 
+    def __post_init__(self) -> None:
+        need(isinstance(self.data, bytes), "Drip's data", self.data, "bytes")
+        need(is_seconds(self.every), "Drip's every", self.every, SECONDS)
+        need(isinstance(self.forever, bool), "Drip's forever", self.forever, "True or False")
+        need(bool(self.data) or not self.forever, "Drip's data", self.data, "at least one byte, where it is for ever")
+
 
 @dataclass(frozen=True, slots=True)
 class Flood:
@@ -63,12 +76,19 @@ class Flood:
     chunk: bytes = field(repr=False)
     total: int
 
+    def __post_init__(self) -> None:
+        need(isinstance(self.chunk, bytes) and bool(self.chunk), "Flood's chunk", self.chunk, "bytes, at least one")
+        need(is_count(self.total, 0), "Flood's total", self.total, COUNT)
+
 
 @dataclass(frozen=True, slots=True)
 class Wait:
     """Do nothing for `seconds`, or until the client has left."""
 
     seconds: float
+
+    def __post_init__(self) -> None:
+        need(is_seconds(self.seconds), "Wait's seconds", self.seconds, f"{SECONDS}, or Hang() in its place")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +116,12 @@ class Fault:
     steps: tuple[Step, ...]
     on_accept: bool = False
 
+    def __post_init__(self) -> None:
+        need(isinstance(self.steps, tuple | list), "Fault's steps", self.steps, "a tuple of steps, such as (Reset(),)")
+        for step in self.steps:
+            need(isinstance(step, Step), "Fault's step", step, "a step: Write, Drip, Flood, Wait, Hang, Close or Reset")
+        need(isinstance(self.on_accept, bool), "Fault's on_accept", self.on_accept, "True or False")
+
 
 Script: TypeAlias = Fault | Sequence[Fault] | Callable[[int], Fault]
 """One fault for every request; one per request, of which the last repeats; or a function of the request's index."""
@@ -105,6 +131,11 @@ _REASONS = {int(known): known.phrase for known in HTTPStatus}
 
 def http(code: int, body: bytes = b"", *headers: tuple[str, str], content_type: str = "application/json") -> bytes:
     """A whole HTTP/1.1 answer as bytes, with its right length."""
+    need(is_count(code, 0), "http's code", code, "a status, such as 503")
+    need(isinstance(body, bytes), "http's body", body, "bytes")
+    for header in headers:
+        fits = isinstance(header, tuple) and len(header) == 2 and all(isinstance(part, str) for part in header)
+        need(fits, "http's header", header, 'a name and a value, such as ("Retry-After", "1")')
     reason = _REASONS.get(code, "Unknown")
     fields = [("Content-Type", content_type), *headers] if body else list(headers)
     if code >= 200 and code not in (204, 304):
@@ -115,11 +146,13 @@ def http(code: int, body: bytes = b"", *headers: tuple[str, str], content_type: 
 
 def chunk(data: bytes) -> bytes:
     """One chunk of a body that is sent with `Transfer-Encoding: chunked`."""
+    need(isinstance(data, bytes), "chunk's data", data, "bytes")
     return b"%x\r\n%s\r\n" % (len(data), data)
 
 
 def status(code: int, body: bytes | None = None, *headers: tuple[str, str], content_type: str | None = None) -> Fault:
     """An answer with this status. Its body is the service's own JSON form of an error, unless another one is given."""
+    need(is_count(code, 0), "status's code", code, "a status, such as 503")
     if body is None:
         body = json.dumps({"error": f"Status {code}", "details": "scripted by the fault server"}).encode()
     return Fault((Write(http(code, body, *headers, content_type=content_type or "application/json")),))
@@ -154,6 +187,8 @@ def _passages(count: int) -> str:
 
 def answer_body(documents: int = 5, question: str = "When is it open?") -> bytes:
     """The body of a right answer to `question`, with this many documents."""
+    need(is_count(documents, 0), "answer_body's documents", documents, COUNT)
+    need(isinstance(question, str), "answer_body's question", question, "a text")
     asked = json.dumps(question)
     return (
         f'{{"question": {asked}, "documents": {_passages(documents)}, "average_relevancy": 0.45, "ndcg": 1}}'.encode()
@@ -172,16 +207,21 @@ def question_of(request: ReceivedRequest) -> str:
 
 def answer(documents: int = 5) -> Fault:
     """No fault at all: a right answer with this many documents, which repeats the question it was asked."""
+    need(is_count(documents, 0), "answer's documents", documents, COUNT)
     return Fault((Write(lambda request: http(200, answer_body(documents, question_of(request)))),))
 
 
 def delay(seconds: float, fault: Fault) -> Fault:
     """The same fault, `seconds` later."""
+    need(isinstance(fault, Fault), "delay's fault", fault, FAULT)
     return replace(fault, steps=(Wait(seconds), *fault.steps))
 
 
 def fail_then(failures: int, fault: Fault, then: Fault | None = None) -> tuple[Fault, ...]:
     """A script that fails this many times and then works for good; `then` is a right answer unless given."""
+    need(is_count(failures, 0), "fail_then's failures", failures, COUNT)
+    need(isinstance(fault, Fault), "fail_then's fault", fault, FAULT)
+    need(isinstance(then, Fault | None), "fail_then's then", then, FAULT)
     return (*[fault] * failures, answer() if then is None else then)
 
 
@@ -190,6 +230,9 @@ def fraction(share: float, fault: Fault, otherwise: Fault | None = None, *, seed
 
     A request's index and the seed alone decide, so every run, in any order, meets the same faults.
     """
+    need(is_number(share) and 0 <= share <= 1, "fraction's share", share, "a share from 0 to 1")
+    need(isinstance(fault, Fault), "fraction's fault", fault, FAULT)
+    need(isinstance(otherwise, Fault | None), "fraction's otherwise", otherwise, FAULT)
     healthy = answer() if otherwise is None else otherwise
 
     def script(index: int) -> Fault:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from .. import errors
+from ._needs import need, need_script
 from .faults import Fault, Script, Step
 
 ANSWER = "answer"
@@ -22,6 +24,15 @@ class FaultCase:
     script: Script
     outcome: str | tuple[str, ...]
     transient: bool | None = None
+
+    def __post_init__(self) -> None:
+        need(isinstance(self.name, str) and bool(self.name), "FaultCase's name", self.name, "a text")
+        need_script("FaultCase's script", self.script, Fault)
+        named = self.outcome if isinstance(self.outcome, tuple) and self.outcome else (self.outcome,)
+        for one in named:
+            known = one == ANSWER or one in errors.__all__
+            need(known, "FaultCase's outcome", one, 'the name of an error, such as "ServerError", or "answer"')
+        need(isinstance(self.transient, bool | None), "FaultCase's transient", self.transient, "True, False or None")
 
     @property
     def group(self) -> str:

@@ -15,6 +15,7 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
+from ._needs import given_by, need, need_script
 from .faults import Close, Drip, Fault, Flood, Hang, ReceivedRequest, Reset, Script, Step, Wait, Write
 
 MAX_REQUEST_BYTES = 16 * 1024 * 1024
@@ -32,6 +33,7 @@ class FaultServer:
     """
 
     def __init__(self, script: Script, *, tls: ssl.SSLContext | None = None) -> None:
+        need(isinstance(tls, ssl.SSLContext | None), "FaultServer's tls", tls, "a server's ssl.SSLContext")
         self._asked = 0
         self._script = (_by_index(script), 0)
         self._requests: deque[ReceivedRequest] = deque(maxlen=RECORDED_REQUESTS)
@@ -195,16 +197,15 @@ async def _all_tasks_begun() -> None:
 
 
 def _by_index(script: Script) -> Callable[[int], Fault]:
+    need_script("A fault server's script", script, Fault)
     match script:
         case Fault():
             return lambda _: script
         case Sequence():
             faults = tuple(script)
-            if not faults:
-                raise ValueError("A script needs at least one fault.")
             return lambda index: faults[min(index, len(faults) - 1)]
         case _:
-            return script
+            return given_by(script, Fault)
 
 
 class _Connection(asyncio.StreamReaderProtocol):

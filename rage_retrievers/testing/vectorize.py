@@ -21,6 +21,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
+from ..errors import ConfigurationError
+from ._needs import need, need_script
 from .faults import Fault, ReceivedRequest, Script, Write, http
 from .faults_server import FaultServer
 
@@ -42,6 +44,7 @@ class VectorizeServer(FaultServer):
         *,
         embedding: object | None = None,
     ) -> None:
+        _need_documents(documents)
         self._documents = documents
         self._embedding = embedding
         self.real = Fault((Write(self._answer),))
@@ -105,6 +108,12 @@ def vectorize_server(
     """A pytest fixture that is a running `VectorizeServer`; assign it to the name that your tests ask for."""
     import pytest
 
+    _need_documents(documents)
+    known = ("session", "package", "module", "class", "function")
+    need(scope in known, "vectorize_server's scope", scope, " or ".join(known))
+    if script is not None:
+        need_script("vectorize_server's script", script, Fault)
+
     @pytest.fixture(scope=scope)
     def running() -> Iterator[VectorizeServer]:
         with VectorizeServer(documents, script, embedding=embedding) as server:
@@ -114,12 +123,20 @@ def vectorize_server(
     return fixture
 
 
+def _need_documents(documents: object) -> None:
+    fits = isinstance(documents, str | Path | Mapping)
+    need(fits, "documents", documents, 'a folder, or texts by file name: {"hours.md": "Open from 9 to 5."}')
+    for name, text in documents.items() if isinstance(documents, Mapping) else ():
+        need(isinstance(name, str) and bool(name.strip()), "The name of a document", name, 'a name, such as "hours.md"')
+        need(isinstance(text, str), f"The document {name!r}", text, "its text")
+
+
 def _written(documents: Mapping[str, str], home: Path) -> Path:
     home.mkdir()
     for name, text in documents.items():
         path = (home / name).resolve()
         if not path.is_relative_to(home.resolve()):
-            raise ValueError(f"the file name {name!r} leads out of the folder of documents")
+            raise ConfigurationError(f"The file name {name!r} leads out of the folder of documents")
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
     return home

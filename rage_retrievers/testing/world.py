@@ -30,6 +30,7 @@ from ..errors import ConnectionFailedError, DeadlineExceededError, ResponseTooLa
 from ..models import Query, Retrieval, Target
 from ..observability.events import Listener
 from ..resilience.pipeline import Call, Home, Pipeline, Step
+from ._needs import OUTCOME, SECONDS, given_by, is_seconds, need, need_reply, need_world
 
 T = TypeVar("T")
 
@@ -46,6 +47,9 @@ class Reply:
     headers: Mapping[str, str] = field(default_factory=dict)
     after: float = 0.0
     error: Exception | None = None
+
+    def __post_init__(self) -> None:
+        need_reply(self)
 
 
 SILENCE = Reply(after=math.inf)
@@ -116,6 +120,7 @@ class _VirtualTime:
         self, script: Script = (), *, then: Outcome = 200, random: Callable[[], float] | None = None, seed: int = 0
     ) -> None:
         """`script` gives the outcome of each request in turn; once it is used up, every further one gets `then`."""
+        need_world(script, then, Reply | int, random, seed)
         self.now = 0.0
         """Seconds since the world began."""
         self.trace: list[str | float] = []
@@ -125,7 +130,7 @@ class _VirtualTime:
         self.home = Home()
         """What the policies share between the calls of this world."""
         self.random = random or chance.Random(seed).random  # noqa: S311 - repeatable, not secret
-        self._outcome = script if callable(script) else _in_turn(script, then)
+        self._outcome = given_by(script if callable(script) else _in_turn(script, then), Reply | int, OUTCOME)
         self._events: list[tuple[float, int, Callable[[], object], Running[Any] | None, int]] = []
         self._number = itertools.count()
 
@@ -149,12 +154,14 @@ class _VirtualTime:
         attempt: Step | None = None,
     ) -> Flow[Retrieval]:
         """The flow of one retrieval through the pipeline, whose attempt sends one request to the scripted service."""
+        need(isinstance(pipeline, Pipeline), "call's pipeline", pipeline, "a Pipeline, such as Pipeline([Retry()])")
+        need(timeout is None or is_seconds(timeout), "call's timeout", timeout, SECONDS)
         call = Call(
             "retrieve",
             TARGET,
             self,
             self.home if home is None else home,
-            query=Query(question=question),
+            query=Query.make({"question": question}),
             credential=credential,
             timeout=timeout,
             listeners=listeners,
@@ -200,6 +207,7 @@ class _VirtualTime:
 
     def pass_time(self, seconds: float) -> None:
         """Let so many seconds pass, with everything that happens meanwhile."""
+        need(is_seconds(seconds), "pass_time's seconds", seconds, SECONDS)
         until = self.now + seconds
         while self._events and self._events[0][0] <= until:
             self._advance()
