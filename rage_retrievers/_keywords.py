@@ -8,9 +8,19 @@ from collections.abc import Iterable, Mapping, Sequence
 
 def unknown_keyword(name: str, known: Mapping[str, object] | Sequence[str]) -> TypeError:
     """The error for a keyword nobody reads: silently dropping `metadataFilters` would return unfiltered data."""
-    near = nearest(name, known, 0.8) or _meant(name, known) or nearest(name, known, 0.5)
+    name = str(name)  # the key of a mapping may be anything
+    near = nearest(name, known, 0.8) or _meant(name, known)
+    told = repr(name) if near or _is_a_name(name, known) else "(not shown, it could be a secret)"
+    near = near or nearest(name, known, 0.5)
     hint = f"; did you mean {near!r}?" if near else f"; known are {', '.join(sorted(known))}."
-    return TypeError(f"unknown keyword {name!r}{hint}")
+    return TypeError(f"unknown keyword {told}{hint}")
+
+
+def _is_a_name(name: str, known: Iterable[str]) -> bool:
+    """Whether it can be a misspelt name; anything else may be a token, given in the wrong place."""
+    from .observability.secrets import secrets_in_use
+
+    return name.isidentifier() and len(name) <= max(map(len, known)) and secrets_in_use.hide(name) == name
 
 
 # What such things are called elsewhere, also in this package, where by its letters another name would be nearer.

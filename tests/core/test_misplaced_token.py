@@ -9,6 +9,7 @@ from shown import shown_by
 
 from rage_retrievers import ConfigurationError, VectorizeClient, VectorizeSettings, scope
 from rage_retrievers.client import ClientOptions, QueryOptions
+from rage_retrievers.observability import register_secret
 
 SHORT, LONG = "planted-0451", "eyJhbGciOiJIUzI1NiJ9.eyJwbGFudGVkIjoxfQ.c2lnbmF0dXJlLXBsYW50ZWQ"
 IDS: dict[str, Any] = {"organization": "org-1", "pipeline_id": "aip-1"}
@@ -73,3 +74,29 @@ def test_an_error_that_holds_no_token_is_left_as_it_is() -> None:
     VectorizeSettings.load(api_key=SHORT)
     with pytest.raises(ConfigurationError, match="num_results = 'many' cannot be used"):
         VectorizeSettings.load(num_results="many")
+
+
+@pytest.mark.parametrize("name", ["sk-live-4f9a0c", LONG, "a" * 40, "planted 0451"])
+def test_the_name_of_an_option(name: str) -> None:
+    """What could be no misspelt name of an option is not shown; the known ones are."""
+    options: Any = {name: 1}
+    for make in (lambda: VectorizeClient(**options), lambda: VectorizeSettings.load(**options)):
+        said = shown_by(make)
+        assert name[:12] not in said
+        assert "api_key" in said
+
+
+def test_the_name_of_an_option_that_is_a_token_in_use() -> None:
+    """Also where it looks like a name."""
+    name = SHORT.replace("-", "_")  # as no line of a traceback has it
+    register_secret(name)
+    options: Any = {name: 1}
+    assert name not in shown_by(lambda: VectorizeClient(**options))
+
+
+@pytest.mark.parametrize("name", ["metadataFilters", "metadata-filters", "top_k", "rerankk"])
+def test_the_name_of_an_option_that_is_misspelt(name: str) -> None:
+    """It is shown, with the one that is meant."""
+    options: Any = {name: 1}
+    with pytest.raises(TypeError, match=f"unknown keyword '{name}'; did you mean"):
+        VectorizeClient(**options)
