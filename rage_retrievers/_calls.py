@@ -144,17 +144,22 @@ class Calls:
         started = clock.monotonic()
         # A second start would be a second research, so only the polls are retried.
         aside = ("cache", "hedge", "degradation")
-        research_id = yield from self._run(clock, start, address, timeout=plan.timeout, without=("retry", *aside))
+        last: list[Call] = []
+        research_id = yield from self._run(
+            clock, start, address, timeout=plan.timeout, without=("retry", *aside), last=last
+        )
         poll = _endpoint.poll_research(address, research_id)
         polls = 0
         while True:
             left = started + plan.timeout - clock.monotonic()
             if left <= 0:
-                raise DeadlineExceededError(
+                late = DeadlineExceededError(
                     f"The deep research {research_id} was not ready within {plan.timeout:.3g} s and {polls} polls; "
                     "raise timeout= if it needs longer."
                 )
-            research = yield from self._run(clock, poll, address, timeout=self._at_most(left), without=aside)
+                _identify(late, *last)
+                raise late
+            research = yield from self._run(clock, poll, address, timeout=self._at_most(left), without=aside, last=last)
             polls += 1
             elapsed = clock.monotonic() - started
             if plan.on_progress is not None:
@@ -192,8 +197,9 @@ class Calls:
         query: Query | None = None,
         timeout: float | None = None,
         without: tuple[str, ...] = (),
+        last: list[Call] | None = None,
     ) -> Flow[T]:
-        """One logical call: the policies around the attempt, and an event at either end."""
+        """One logical call: the policies around the attempt, and an event at either end. It is left in `last`."""
         resilience = self.resilience.without(*without) if without else self.resilience
         started = clock.monotonic()
         call = Call(
@@ -208,6 +214,8 @@ class Calls:
             listeners=self.listeners,
             started=started,
         )
+        if last is not None:
+            last[:] = (call,)
         if timeout is not None:
             call.deadline = started + timeout
         call.emit(CallStarted, operation.name, query)
@@ -307,7 +315,7 @@ def _redacted(error: RageError) -> RageError:
 
 def _listeners(given: object) -> tuple[Listener, ...]:
     if not isinstance(given, Iterable):
-        raise ConfigurationError(f"listeners is a {type(given).__name__}; give a list of listeners.")
+        raise ConfigurationError(f"listeners is {typed(given)}; give a list of listeners.")
     listeners = tuple(given)
     for listener in listeners:
         if isinstance(listener, type) or not callable(getattr(listener, "on_event", None)):

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from ._checks import is_number, shown
+from ._checks import is_number, shown, typed
 from ._credential import ApiKey
 from ._flow import is_async
 from ._keywords import unknown_keyword
@@ -85,6 +85,12 @@ class ResearchPlan:
             value = getattr(self, name)
             if not is_number(value) or value <= 0:
                 raise ConfigurationError(f"{name} = {shown(value)} cannot be used; use a number of seconds above 0.")
+        if not isinstance(self.web_search, bool):
+            raise ConfigurationError(f"web_search = {shown(self.web_search)} cannot be used; use True or False.")
+        if not isinstance(self.schema, str | None):
+            raise ConfigurationError(f"schema is {typed(self.schema)}; give the text of a JSON schema.")
+        if not callable(self.on_progress) and self.on_progress is not None:
+            raise ConfigurationError(f"on_progress is {typed(self.on_progress)}; give a function of a ResearchEvent.")
         if is_async(self.on_progress):
             raise ConfigurationError("on_progress is an async function, which nobody would await; give a plain one.")
         if self.n8n is not None and not (isinstance(self.n8n, Mapping) and {"account", "webhookPath"} <= {*self.n8n}):

@@ -727,17 +727,20 @@ def test_what_is_meant_for_questions_is_kept_from_everything_else(side: Side, ki
 def test_deep_research_ends_at_its_deadline(side: Side) -> None:
     """A research that never gets ready ends after `timeout` seconds, not later."""
     side.answers(*research_script({"researchId": "r-1"}, *[{"ready": False}] * 50))
-    with pytest.raises(DeadlineExceededError, match="r-1"):
+    with pytest.raises(DeadlineExceededError, match="r-1") as late:
         side.run(lambda clock: side.calls().deep_research(clock, "Why?", {"timeout": 7.0, "poll_every": 2.0}))
     assert side.world.now == pytest.approx(7.0)
+    assert late.value.attempts == 1
+    assert late.value.correlation_id == dict(side.requests[-1].headers)["x-request-id"]
 
 
 @pytest.mark.parametrize("options", [
         {"timeout": 0}, {"poll_every": -1}, {"timeout": float("inf")}, {"timeout": 10**400}, {"n8n": "acme"},
-        {"n8n": {"account": "a"}},
+        {"n8n": {"account": "a"}}, {"on_progress": 5}, {"web_search": "yes"}, {"schema": {"type": "object"}},
     ])  # fmt: skip
 def test_research_options_are_checked(side: Side, options: dict[str, Any]) -> None:
-    """A time that is no positive number of seconds, or a webhook without a path, is refused before anything is sent."""
+    """A time that is no positive number of seconds, a webhook without a path or what could hear of no progress is
+    refused before anything is sent: a research is paid for."""
     with pytest.raises(ConfigurationError, match=next(iter(options))):
         side.run(lambda clock: side.calls().deep_research(clock, "Why?", options))  # type: ignore[arg-type]
     with pytest.raises(ConfigurationError, match="query is empty"):
