@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from typing_extensions import TypedDict
 
 from ._calls import Calls
+from ._checks import shown, typed
 from ._connection import check_settings
 from ._credential import ApiKey, register_key
 from ._keywords import unknown_keyword
@@ -208,6 +209,14 @@ def shaping(retriever: object, max_tokens: int | None, style: Style | None) -> t
     return settings.context_tokens if max_tokens is None else max_tokens, style or settings.format_style
 
 
+def check_tool(name: object, description: object) -> None:
+    """Raise ConfigurationError for what no model can call a tool by, or learn of it."""
+    if not (isinstance(name, str) and name.strip() and name.isprintable()):
+        raise ConfigurationError(f"name = {shown(name)} cannot be used; give the tool's name, such as 'search'.")
+    if not (isinstance(description, str) and description.strip()):
+        raise ConfigurationError(f"description = {shown(description)} cannot be used; say what the tool is for.")
+
+
 SEARCH = {"mode": "mode", "text_fields": "text-fields", "match_type": "match-type", "text_boost": "text-boost"}
 """The typed parts of `advanced_query`, and their names on the wire."""
 _ALIASES = {"api_token": "api_key", "k": "num_results"}
@@ -253,9 +262,7 @@ def _wire(query: Any) -> dict[str, Any]:
     if isinstance(query, AdvancedQuery):
         return query.wire()
     if not isinstance(query, Mapping):
-        raise ConfigurationError(
-            f"advanced_query is a {type(query).__name__}; use a mapping such as {{'mode': 'hybrid'}}."
-        )
+        raise ConfigurationError(f"advanced_query is {typed(query)}; use a mapping such as {{'mode': 'hybrid'}}.")
     return {SEARCH.get(str(name), str(name)): value for name, value in query.items()}
 
 
@@ -273,7 +280,7 @@ def without_token(values: Mapping[str, Any]) -> dict[str, Any]:
             pickle.dumps(listener)
         except Exception as reason:  # of whatever kind a listener's own pickling raises
             raise TypeError(
-                f"a retriever with a {type(listener).__name__} among its listeners is not pickled; make it where it is "
+                f"a retriever with {typed(listener)} among its listeners is not pickled; make it where it is "
                 "needed, or let the settings switch it on (RAGE_ENABLE_METRICS, RAGE_ENABLE_AUDIT_LOG, "
                 "RAGE_ENABLE_TRACING, RAGE_LOG_LEVEL)"
             ) from reason

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from langchain_core.runnables.config import RunnableConfig, get_config_list
 
-from .._checks import is_count, shown
+from .._checks import is_count, shown, typed
 from .._world import run_apart
 from ..errors import ConfigurationError
-from ._runs import is_heard
-from ._runtime import has_runtime
+from ._options import check_call
+from ._runs import is_heard, without_run
+from ._runtime import has_runtime, no_config
 
 T = TypeVar("T")
 
 
 def bounded(config: RunnableConfig | Sequence[RunnableConfig] | None, at_once: int) -> Any:
     """The config with a bound on concurrency; LangChain's own is the number of CPUs, or none at all."""
+    if config is not None and not isinstance(config, Mapping | list | tuple):
+        raise no_config(config)
     if isinstance(config, Sequence):
         # LangChain goes by the first one.
         return [bounded(config[0], at_once), *config[1:]] if config else config
@@ -30,6 +33,14 @@ def bounded(config: RunnableConfig | Sequence[RunnableConfig] | None, at_once: i
             f"max_concurrency = {shown(given)} cannot be used; give a whole number of 1 or more, or leave it out."
         )
     return config
+
+
+def check_batch(inputs: object, options: Mapping[str, Any]) -> None:
+    """Raise ConfigurationError for what is no list of questions: of a single text, each letter would be one. TypeError
+    for a keyword that no call has."""
+    if isinstance(inputs, str | bytes) or not isinstance(inputs, Sequence):
+        raise ConfigurationError(f"inputs is {typed(inputs)}; give a list of questions.")
+    check_call(without_run(options))
 
 
 def fits_one_loop(inputs: Sequence[str], config: Any) -> bool:

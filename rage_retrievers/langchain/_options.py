@@ -13,9 +13,12 @@ from langchain_core.messages import (
     SystemMessage,
     convert_to_messages,
 )
+from pydantic import ValidationError
 
+from .._checks import typed
 from .._face import MadeFrom, SearchOptions
 from .._keywords import unknown_keyword
+from ..errors import ConfigurationError
 from ..filters import Condition
 
 Context: TypeAlias = Mapping[str, Any] | Sequence[Mapping[str, Any] | BaseMessage | tuple[str, str]] | None
@@ -63,6 +66,16 @@ def check_call(options: Mapping[str, Any]) -> None:
     """Raise TypeError for a keyword nobody reads: dropping one in silence could return unfiltered data."""
     if not options.keys() <= CALL_NAMES:
         raise unknown_keyword(next(name for name in options if name not in CALL_NAMES), sorted(CALL_NAMES))
+
+
+def made(make: Callable[..., None], given: Mapping[str, Any]) -> None:
+    """Make a thing of LangChain's, whose own fields (`name`, `tags`) pydantic checks; its errors become ours."""
+    try:
+        make(**given)
+    except ValidationError as invalid:
+        wrong = invalid.errors(include_url=False, include_context=False)[0]
+        name = wrong["loc"][0] if wrong["loc"] else "a field"
+        raise ConfigurationError(f"{name} is {typed(wrong['input'])}; {wrong['msg']}.") from None
 
 
 def as_context(value: Any) -> Any:

@@ -9,6 +9,7 @@ from typing import Any
 
 from langchain_core.runnables.config import RunnableConfig, ensure_config, var_child_runnable_config
 
+from .._checks import typed
 from ..errors import ConfigurationError
 from ..filters import Condition
 from ..scope import Scope, scope
@@ -22,7 +23,17 @@ _NOWHERE = nullcontext()
 
 def running_in(config: RunnableConfig | None) -> AbstractContextManager[None]:
     """The runtime of this config is the current one. LangGraph hands the later steps of a node only the config."""
-    return _current(config) if config and has_runtime(config) else _NOWHERE
+    try:
+        return _current(config) if config and has_runtime(config) else _NOWHERE
+    except AttributeError:
+        raise no_config(config) from None
+
+
+def no_config(given: object) -> ConfigurationError:
+    """The error for what is given in the place of a config: `invoke(question, 5)` means no five passages."""
+    return ConfigurationError(
+        f"config is {typed(given)}; give a RunnableConfig of LangChain's, and options by their names, such as k=5."
+    )
 
 
 def has_runtime(config: RunnableConfig) -> bool:

@@ -18,7 +18,7 @@ from langchain.agents.middleware.types import AgentMiddleware, AgentState, Model
 from langchain_core.documents import Document
 from langchain_core.messages import AnyMessage, BaseMessage, HumanMessage
 
-from .._checks import is_count, shown
+from .._checks import is_count, shown, typed
 from .._face import shaping
 from ..context import Budget, Deduplicate, Policy, Style, estimate_tokens, render, select
 from ..context.policies import checked
@@ -87,7 +87,7 @@ class VectorizeContextMiddleware(_Middleware):
         check_retriever(retriever)
         _check(enabled, skip, min_length=min_length, history=history)
         if on_error not in ("degrade", "raise"):
-            raise ConfigurationError(f"on_error = {on_error!r} cannot be used; use 'degrade' or 'raise'.")
+            raise ConfigurationError(f"on_error = {shown(on_error)} cannot be used; use 'degrade' or 'raise'.")
         if history and not isinstance(retriever, VectorizeRetriever):
             raise ConfigurationError(f"history = {history!r} needs a VectorizeRetriever; leave it out.")
         self.retriever = retriever
@@ -191,7 +191,7 @@ def _check(enabled: object, skip: object, **counts: object) -> None:
             f"enabled = {shown(enabled)} cannot be used; use True, False, or a function of nothing."
         )
     if skip is not None and not callable(skip):
-        raise ConfigurationError(f"skip is a {type(skip).__name__}; give a function of the human's message.")
+        raise ConfigurationError(f"skip is {typed(skip)}; give a function of the human's message.")
 
 
 def _last_human(messages: Sequence[BaseMessage]) -> int | None:

@@ -22,9 +22,12 @@ from pydantic import BaseModel, Field
 from typing_extensions import TypedDict, Unpack, override
 
 from .._checks import typed
+from .._face import check_tool
+from .._keywords import unknown_keyword
 from .._options import ResearchPlan
 from ..errors import ConfigurationError
 from ..models import Research, ResearchEvent
+from ._options import made
 from ._runs import within
 from .retriever import VectorizeRetriever
 
@@ -42,6 +45,11 @@ class ResearchCallOptions(TypedDict, total=False):
     poll_every: float
 
 
+def _check(retriever: object) -> None:
+    if not isinstance(retriever, VectorizeRetriever):
+        raise ConfigurationError(f"retriever is {typed(retriever)}; give a VectorizeRetriever.")
+
+
 class VectorizeResearch(RunnableSerializable[str, Progress]):
     """Starts a deep research for a question and waits for it; `invoke` gives the `Research`.
 
@@ -54,9 +62,16 @@ class VectorizeResearch(RunnableSerializable[str, Progress]):
     options: dict[str, Any] = Field(default_factory=dict)
     """`ResearchCallOptions` for every call; those of a call win."""
 
-    def model_post_init(self, context: Any, /) -> None:
-        """Refuse options that no research has."""
-        ResearchPlan.make(self.options)
+    def __init__(self, **given: Any) -> None:
+        for name in given:
+            if name not in type(self).model_fields:
+                raise unknown_keyword(name, type(self).model_fields)
+        _check(given.get("retriever"))
+        options = given.get("options", {})
+        if not isinstance(options, Mapping):
+            raise ConfigurationError(f"options is {typed(options)}; give a mapping, such as {{'web_search': True}}.")
+        ResearchPlan.make(options)  # what is wrong, pydantic's error would quote
+        made(super().__init__, given)
 
     @override
     def invoke(self, input: str, config: RunnableConfig | None = None, **options: Any) -> Research:
@@ -218,13 +233,12 @@ def create_research_tool(
     Progress is streamed as the custom event `vectorize.research.progress` (`astream_events`), and inside LangGraph to
     `stream_mode="custom"`, as dicts with `research_id`, `polls`, `elapsed` and `ready`.
     """
-    if not isinstance(retriever, VectorizeRetriever):
-        raise ConfigurationError(f"retriever is {typed(retriever)}; give a VectorizeRetriever.")
-    ResearchPlan.make(options)  # which pydantic's error would quote
     return _tool(VectorizeResearch(retriever=retriever, options=dict(options)), name, description)
 
 
 def _tool(runnable: VectorizeResearch, name: str, description: str) -> StructuredTool:
+    check_tool(name, description)
+
     def research(question: str) -> tuple[str, dict[str, Any]]:
         write = _graph_writer()
         for step in runnable.stream(question):

@@ -20,9 +20,9 @@ from ..errors import ConfigurationError
 from ..filters import Filter
 from ..models import AdvancedQuery, Query, Retrieval
 from ..scope import Scope, current_scope, effective
-from ._batches import ask_all, bounded, fits_one_loop
+from ._batches import ask_all, bounded, check_batch, fits_one_loop
 from ._documents import to_documents
-from ._options import CallOptions, RetrieverOptions, as_context, check_call, with_context
+from ._options import CallOptions, RetrieverOptions, as_context, check_call, made, with_context
 from ._runs import needs_run, within, without_run
 from ._runtime import running_in, runtime_scope
 
@@ -125,7 +125,7 @@ class VectorizeRetriever(Closing, AsyncClosing, BaseRetriever):
         given = canonical(options, type(self).model_fields)
         if isinstance(given.get("api_key"), str):
             given["api_key"] = SecretStr(given["api_key"])
-        super().__init__(**given)
+        made(super().__init__, given)
         self._linked()
         self._check()
 
@@ -175,7 +175,7 @@ class VectorizeRetriever(Closing, AsyncClosing, BaseRetriever):
 
         As many calls at once as the bulkhead admits (64), or as `max_concurrency` in the config says.
         """
-        check_call(without_run(options))
+        check_batch(inputs, options)
         link = self._linked()
         bound = bounded(config, link.at_once)
         ours = self.http_client is None and self.async_http_client is None and not self._needs_run(None, options)
@@ -199,7 +199,7 @@ class VectorizeRetriever(Closing, AsyncClosing, BaseRetriever):
         **options: Unpack[CallOptions],
     ) -> list[list[Document]]:
         """See `batch`."""
-        check_call(without_run(options))
+        check_batch(inputs, options)
         return await super().abatch(
             inputs, bounded(config, self._linked().at_once), return_exceptions=return_exceptions, **options
         )
@@ -214,7 +214,7 @@ class VectorizeRetriever(Closing, AsyncClosing, BaseRetriever):
         **options: Unpack[CallOptions],
     ) -> Iterator[tuple[int, list[Document] | Exception]]:
         """(place, passages) of each question as its answer comes; see `batch`."""
-        check_call(without_run(options))
+        check_batch(inputs, options)
         ask: Any = super().batch_as_completed
         yield from ask(inputs, bounded(config, self._linked().at_once), return_exceptions=return_exceptions, **options)
 
@@ -228,7 +228,7 @@ class VectorizeRetriever(Closing, AsyncClosing, BaseRetriever):
         **options: Unpack[CallOptions],
     ) -> AsyncIterator[tuple[int, list[Document] | Exception]]:
         """See `batch_as_completed`."""
-        check_call(without_run(options))
+        check_batch(inputs, options)
         ask: Any = super().abatch_as_completed
         async for found in ask(
             inputs, bounded(config, self._linked().at_once), return_exceptions=return_exceptions, **options

@@ -6,20 +6,22 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, get_args, get_origin
+from enum import Enum
+from types import UnionType
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, Union, get_args, get_origin
 
 from langchain_core.documents import Document
 from langchain_core.tools import StructuredTool, ToolException
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, TypeAdapter, create_model
-from pydantic.errors import PydanticUserError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, create_model
 from typing_extensions import TypedDict
 
-from .._checks import shown
-from .._face import shaping
+from .._checks import shown, typed
+from .._face import check_tool, shaping
 from ..context import Budget, Deduplicate, Policy, Style, estimate_tokens, render, select
 from ..context.policies import checked
 from ..errors import ConfigurationError, RageError
 from ..filters import F, Filter
+from ..filters.expressions import as_scalar
 from ..scope import scope
 from ._composed import check_retriever, retrievers_in
 from .retriever import VectorizeRetriever
@@ -73,6 +75,9 @@ def create_vectorize_tool(
     failed search is told to the model; else it raises.
     """
     check_retriever(retriever)
+    check_tool(name, description)
+    if not isinstance(tell_errors, bool):
+        raise ConfigurationError(f"tell_errors = {shown(tell_errors)} cannot be used; use True or False.")
     allowed = _allowed(filters)
     if allowed:
         _check_heeded(retriever)
@@ -131,9 +136,9 @@ def _allowed(filters: AllowedFilters) -> dict[str, tuple[str, Any]]:
         raise ConfigurationError(
             f"filters of type {type(filters).__name__} cannot be used; name the fields: ['type'] or {{'year': int}}."
         )
-    typed = filters if isinstance(filters, Mapping) else dict.fromkeys(filters, str)
+    kinds = filters if isinstance(filters, Mapping) else dict.fromkeys(filters, str)
     found: dict[str, tuple[str, Any]] = {}
-    for field, kind in typed.items():
+    for field, kind in kinds.items():
         argument = re.sub(r"\W+", "_", str(field)).strip("_").lower()
         if not argument or argument[0].isdigit() or argument in {"query", "callbacks", "config", "run_manager", *found}:
             raise ConfigurationError(f"filters field = {field!r} makes no argument of its own; leave it out.")
@@ -146,7 +151,7 @@ def _check_heeded(retriever: BaseRetriever) -> None:
     for one in retrievers_in(retriever):
         if not isinstance(one, VectorizeRetriever):
             raise ConfigurationError(
-                f"filters cannot be used with a {type(one).__name__}, which would pass over them; use a "
+                f"filters cannot be used with {typed(one)}, which would pass over them; use a "
                 "VectorizeRetriever or a composition of such retrievers, or leave filters out."
             )
 
@@ -177,13 +182,15 @@ def _several(field: str, kind: Any) -> Any:
 
 
 def _is_type(kind: Any) -> bool:
-    if kind is None or isinstance(kind, str):  # which pydantic reads as the name of a type
-        return False
-    try:
-        TypeAdapter(kind)
-    except PydanticUserError:
-        return False
-    return True
+    """Whether a filter can hold the values of such an argument; of a date, say, none can."""
+    kind = getattr(kind, "__supertype__", getattr(kind, "__value__", kind))  # of a NewType, of an alias
+    if get_origin(kind) in (Annotated, UnionType, Union):
+        return all(map(_is_type, get_args(kind)[: 1 if get_origin(kind) is Annotated else None]))
+    if get_origin(kind) is Literal:
+        return all(as_scalar(value) is not None for value in get_args(kind))
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        return all(as_scalar(value) is not None for value in kind)
+    return isinstance(kind, type) and issubclass(kind, str | int | float | bool)
 
 
 def _listed(given: object) -> object:

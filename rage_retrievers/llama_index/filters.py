@@ -20,6 +20,7 @@ from typing import Any
 
 from llama_index.core.vector_stores.types import FilterCondition, FilterOperator, MetadataFilter, MetadataFilters
 
+from .._checks import typed
 from ..errors import ConfigurationError
 from ..filters import F, Filter
 
@@ -31,6 +32,8 @@ def from_metadata_filters(filters: MetadataFilters) -> Filter | None:
 
     Raises ConfigurationError naming the operator that the service cannot be asked.
     """
+    if not isinstance(filters, MetadataFilters):
+        raise ConfigurationError(f"filters is {typed(filters)}; give LlamaIndex's MetadataFilters, or write F(...).")
     return _combined(filters) if filters.filters else None
 
 

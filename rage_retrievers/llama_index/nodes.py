@@ -11,9 +11,11 @@ from typing import Any, NamedTuple
 
 from llama_index.core.schema import NodeRelationship, NodeWithScore, ObjectType, RelatedNodeInfo, TextNode
 
+from .._checks import typed
 from .._mold import Mold
 from ..context import passages
 from ..context.passages import readable_name
+from ..errors import ConfigurationError
 from ..models import Document, Retrieval, ScoreName
 
 __all__ = ["Asked", "RetrievedNode", "RetrievedNodes", "to_nodes"]
@@ -67,7 +69,9 @@ class RetrievedNodes(list[NodeWithScore]):
 
 
 def to_nodes(retrieval: Retrieval, asked: Asked | None = None) -> RetrievedNodes:
-    """The nodes of an answer, in its order."""
+    """The nodes of an answer, in its order. Raises ConfigurationError for what is no `Retrieval`."""
+    if not isinstance(retrieval, Retrieval):
+        raise ConfigurationError(f"retrieval is {typed(retrieval)}; give the Retrieval that a client answered with.")
     ordered_by = retrieval.ordered_by
     return RetrievedNodes([_scored(one, ordered_by) for one in retrieval.documents], retrieval, asked)
 

@@ -11,8 +11,10 @@ from llama_index.core.schema import QueryBundle
 from llama_index.core.vector_stores.types import MetadataFilters
 from typing_extensions import Unpack
 
+from .._checks import typed
 from .._face import MadeFrom, SearchOptions, folded
 from .._keywords import unknown_keyword
+from ..errors import ConfigurationError
 from ..filters import Condition
 from ..models import Message
 from .filters import from_metadata_filters
@@ -116,8 +118,14 @@ def to_context(messages: Sequence[ChatMessage | Message]) -> dict[str, Any] | No
 
     Messages without text, and a tool's answers, are left out: they are no part of a conversation.
     """
+    _check(messages)
     said = [one for message in messages if (one := _message(message)) is not None]
     return {"messages": said} if said else None
+
+
+def _check(messages: object) -> None:
+    if isinstance(messages, str | bytes) or not isinstance(messages, Sequence):
+        raise ConfigurationError(f"messages is {typed(messages)}; give a list of messages, such as a chat's history.")
 
 
 def _message(message: ChatMessage | Message) -> Message | None:

@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 from typing_extensions import Unpack
 
 from .._checks import typed
-from .._face import shaping
+from .._face import check_tool, shaping
 from .._options import ResearchPlan
 from ..client import ResearchOptions
 from ..context import Style, render
@@ -61,6 +61,7 @@ def retrieval_tool(
     """
     if not isinstance(retriever, BaseRetriever):
         raise _no_retriever(retriever)
+    check_tool(name, description)
     postprocessors = _checked(node_postprocessors)
     _, how = shaping(retriever, None, style)
 
@@ -102,6 +103,7 @@ def research_tool(
 
     if not isinstance(retriever, VectorizeRetriever):
         raise _no_retriever(retriever)
+    check_tool(name, description)
     ResearchPlan.make(options)
 
     def research(query: str) -> str:

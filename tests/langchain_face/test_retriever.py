@@ -148,7 +148,7 @@ def test_a_client_that_is_none_is_told_by_its_name() -> None:
     """A retriever has one for each world."""
     for name in ("http_client", "async_http_client"):
         own: Any = {name: 5}
-        with pytest.raises(ConfigurationError, match=rf"^{name} is a int; an httpx\."):
+        with pytest.raises(ConfigurationError, match=rf"^{name} is an int; an httpx\."):
             VectorizeRetriever(api_key="t", **IDS, **own)
 
 

@@ -120,3 +120,10 @@ def test_the_retriever_and_a_query_take_metadata_filters(scripted: Scripted) -> 
     retriever.retrieve("What?")
     retriever.retrieve(VectorizeQuery("What?", filters=year[1]))
     assert [body["metadata-filters"] for body in scripted.bodies] == [[{"year": [2023]}], [{"year": [2024]}]]
+
+
+@pytest.mark.parametrize("given", [5, None, "year", [], {"year": 2024}, MetadataFilter(key="k", value=1)])
+def test_what_are_no_metadata_filters_is_refused(given: Any) -> None:
+    """One filter alone is none of LlamaIndex's `MetadataFilters` either."""
+    with pytest.raises(ConfigurationError, match="filters is "):
+        from_metadata_filters(given)

@@ -265,7 +265,7 @@ def test_an_error_is_never_an_empty_list(scripted: Scripted) -> None:
         ({"metadata_filters": 3}, "metadata_filters"),
         ({"min_score": "x"}, "min"),
         ({"mode": "TEXT"}, "^mode = 'TEXT'"),
-        ({"async_http_client": 5}, "^async_http_client is a int"),
+        ({"async_http_client": 5}, "^async_http_client is an int"),
     ],
 )
 def test_what_no_call_could_use_is_refused_at_once(options: dict[str, Any], name: str) -> None:
