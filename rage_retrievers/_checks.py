@@ -16,8 +16,14 @@ def is_count(value: object, least: int = 1) -> bool:
 
 
 def typed(value: object) -> str:
-    """What it is, where the value itself says nothing or is not to be told: `a str`, `the class Retry`."""
-    return f"the class {value.__name__}" if isinstance(value, type) else f"a {type(value).__name__}"
+    """What it is, where the value itself says nothing or is not to be told: `a str`, `an int`, `the class Retry`."""
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    name = type(value).__name__
+    return "None" if value is None else f"{'an' if name[0] in _VOWELS else 'a'} {name}"
+
+
+_VOWELS = frozenset("AEIOaeio")  # a class whose name begins with U begins as UUID, User, Union or Unit do
 
 
 def shown(value: object, most: int = 80) -> str:

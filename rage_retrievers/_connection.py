@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
+from ._checks import typed
 from ._credential import Credential
 from ._endpoint import ENVIRONMENTS, Address
 from ._version import __version__
@@ -69,9 +70,7 @@ def connect(
 def check_settings(given: object) -> None:
     """Raise ConfigurationError for what are no settings; their class is loaded with the first that are made."""
     if isinstance(given, type) or not callable(getattr(given, "changed", None)):
-        raise ConfigurationError(
-            f"settings is a {type(given).__name__}; give what VectorizeSettings.load(...) returns."
-        )
+        raise ConfigurationError(f"settings is {typed(given)}; give what VectorizeSettings.load(...) returns.")
 
 
 def _header_text(agent: str) -> str:
@@ -100,8 +99,8 @@ def _embedded_address(settings: VectorizeSettings, identity: str, agent: str) ->
 
     target = Target(
         f"http://{identity}.embedded.localhost/v1",
-        settings.organization or LOCAL_ORGANIZATION,
-        settings.pipeline_id or LOCAL_PIPELINE,
+        checked_id(settings.organization or LOCAL_ORGANIZATION, "organization"),
+        checked_id(settings.pipeline_id or LOCAL_PIPELINE, "pipeline_id"),
     )
     return Address(target, user_agent=agent)
 
@@ -123,7 +122,7 @@ def _required(value: str | None, name: str, variable: str) -> str:
 def checked_id(value: object, name: str) -> str:
     """An organization's or pipeline's id. Pipeline ids are no plain UUIDs, so only what breaks a path is refused."""
     if not isinstance(value, str):
-        raise ConfigurationError(f"{name} is a {type(value).__name__}; an id is a text.")
+        raise ConfigurationError(f"{name} is {typed(value)}; an id is a text.")
     text = value.strip()
     if not text or any(character.isspace() or not character.isprintable() for character in text) or text in (".", ".."):
         raise ConfigurationError(f"{name} = {text[:80]!r} cannot be used; an id has no spaces or control characters.")

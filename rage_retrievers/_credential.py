@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 
 from pydantic import SecretStr
 
+from ._checks import typed
 from ._flow import Ask, Clock, Flow, LateError, Wait, is_async
 from .errors import ConfigurationError, DeadlineExceededError, RageError
 from .observability.secrets import register_secret
@@ -57,7 +58,7 @@ class Credential:
             self._keep(key)
         elif not callable(key):
             raise ConfigurationError(
-                f"api_key is a {type(key).__name__}; give a text, a SecretStr, or a function that returns the token."
+                f"api_key is {typed(key)}; give a text, a SecretStr, or a function that returns the token."
             )
 
     @property
@@ -168,7 +169,7 @@ class Credential:
     def _keep(self, token: object) -> SecretStr:
         text = token.get_secret_value() if isinstance(token, SecretStr) else token
         if not isinstance(text, str):
-            raise ConfigurationError(f"api_key gave a {type(text).__name__}; it must return the token as text.")
+            raise ConfigurationError(f"api_key gave {typed(text)}; it must return the token as text.")
         text = text.strip()
         if not text:
             raise ConfigurationError("api_key is empty; give the token, or set VECTORIZE_API_KEY.")

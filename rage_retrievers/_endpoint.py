@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 from pydantic import ValidationError
 
+from ._checks import typed
 from ._flow import Headers, WireRequest, WireResponse
 from ._frozen import frozen
 from ._json import mend_text, read_json
@@ -190,10 +191,10 @@ def _read_slowly(body: bytes, max_bytes: int) -> Retrieval:
     check_weight(body, max_bytes, copies=_SLOW_COPIES)
     data = _unwrap(read_json(body), max_bytes)
     if not isinstance(data, dict):
-        raise InvalidResponseError(f"The answer is a JSON {type(data).__name__}, not an object.")
+        raise InvalidResponseError(f"The answer's JSON is {typed(data)}, not an object.")
     documents = data.get("documents")
     if not isinstance(documents, list):
-        state = "missing" if "documents" not in data else f"a {type(documents).__name__}, not a list"
+        state = "missing" if "documents" not in data else f"{typed(documents)}, not a list"
         raise InvalidResponseError(f"The answer cannot be used: its field 'documents' is {state}.")
     for position, document in enumerate(documents):
         if not isinstance(document, dict) or not isinstance(document.get("text"), str):
@@ -288,7 +289,7 @@ def _object(response: WireResponse) -> dict[str, Any]:
     check_weight(response.body, DEFAULT_MAX_BYTES, copies=_SLOW_COPIES)
     data = read_json(response.body)
     if not isinstance(data, dict):
-        raise InvalidResponseError(f"The answer is a JSON {type(data).__name__}, not an object.")
+        raise InvalidResponseError(f"The answer's JSON is {typed(data)}, not an object.")
     return data
 
 

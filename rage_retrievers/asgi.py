@@ -22,6 +22,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
+from ._checks import is_number, shown, typed
 from ._listeners import process_metrics
 from .errors import ConfigurationError, ForbiddenError, RageError, StatusError
 from .models import PipelineStatus
@@ -114,6 +115,25 @@ class _Probe:
         return status
 
 
+def _check(
+    client: object, metrics: object, settings: object, states: object, prefix: object, **seconds: object
+) -> None:
+    """Raise ConfigurationError for what would fail at a request only."""
+    if not isinstance(metrics, Metrics | None):
+        raise ConfigurationError(f"metrics is {typed(metrics)}; give Metrics(), or leave it out.")
+    if not isinstance(settings, VectorizeSettings | Mapping | None):
+        raise ConfigurationError(f"settings is {typed(settings)}; give VectorizeSettings, or a mapping to be shown.")
+    if client is not None and not callable(getattr(client, "pipeline", None)):
+        raise ConfigurationError(f"client is {typed(client)}; give a client of this package, or leave it out.")
+    if not callable(states):
+        raise ConfigurationError(f"states is {typed(states)}; give a function that returns circuits.")
+    if not isinstance(prefix, str) or (prefix and not prefix.startswith("/")):
+        raise ConfigurationError(f"prefix = {shown(prefix)} cannot be used; it begins with a slash, as /rage does.")
+    for name, value in seconds.items():
+        if not is_number(value) or value <= 0:  # type: ignore[operator]  # it is a number
+            raise ConfigurationError(f"probe_{name} = {shown(value)} cannot be used; use seconds above 0.")
+
+
 def routes(
     client: Probed | None = None,
     *,
@@ -131,7 +151,8 @@ def routes(
     most; without one, readiness rests on the circuits. Without `metrics` the process's are shown (RAGE_ENABLE_METRICS),
     without `settings` those of the environment. Raises ConfigurationError where those are wrong.
     """
-    shown = VectorizeSettings.load() if settings is None else settings
+    _check(client, metrics, settings, states, prefix, every=probe_every, timeout=probe_timeout)
+    given = VectorizeSettings.load() if settings is None else settings
     counted = process_metrics() if metrics is None else metrics
     probe = None if client is None else _Probe(client, probe_every, probe_timeout)
 
@@ -159,8 +180,8 @@ def routes(
         return _json({"circuits": [redactor.value(asdict(state)) for state in states()]})
 
     async def config(request: Request) -> Response:
-        given = shown.model_dump(mode="json") if isinstance(shown, VectorizeSettings) else dict(shown)
-        return _json(redactor.value(given))
+        told = given.model_dump(mode="json") if isinstance(given, VectorizeSettings) else dict(given)
+        return _json(redactor.value(told))
 
     found = {"/health": health, "/health/live": live, "/metrics": measured, "/circuit": circuit, "/config": config}
     return [Route(prefix + path, endpoint, methods=["GET"]) for path, endpoint in found.items()]

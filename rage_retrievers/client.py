@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 from typing_extensions import Unpack
 
 from ._calls import Calls
+from ._checks import typed
 from ._closing import AsyncClosing, Closing
 from ._flow import adrive, drive
 from ._options import ClientOptions, QueryOptions, ResearchOptions
@@ -45,7 +46,7 @@ def check_own(http_client: object, kind: str, name: str = "http_client") -> None
     import httpx
 
     if not isinstance(http_client, getattr(httpx, kind)):
-        raise ConfigurationError(f"{name} is a {type(http_client).__name__}; an httpx.{kind} is needed here.")
+        raise ConfigurationError(f"{name} is {typed(http_client)}; an httpx.{kind} is needed here.")
 
 
 class VectorizeClient(Closing, _Client):

@@ -27,6 +27,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType, ModuleType, TracebackType
 from typing import Any, TypeAlias
 
+from ._checks import typed
 from .errors import ConfigurationError
 from .filters import Condition, Filter, conjoin
 from .models import AdvancedQuery, Message, Query
@@ -164,6 +165,8 @@ def scope(
     }
     values = _canonical({name: copy.deepcopy(value) for name, value in given.items() if value is not UNSET})
     _check(values, locked)
+    if not isinstance(labels, Mapping | None):
+        raise ConfigurationError(f"labels is {typed(labels)}; give a mapping, such as {{'team': 'search'}}.")
     named = {**(labels or {}), **_no_misspelt_values(more_labels), **({} if user is UNSET else {"user": user})}
     return Bounds(values, _checked_labels(named), locked)
 
@@ -358,7 +361,7 @@ _FOREIGN_NAMES = {
 def _checked_labels(labels: Mapping[str, Any]) -> dict[str, Label]:
     for name, value in labels.items():
         if not isinstance(value, Label):
-            raise TypeError(f"label {name!r} must be a text, a number or a boolean, not {type(value).__name__}.")
+            raise TypeError(f"label {name!r} must be a text, a number or a boolean, not {typed(value)}.")
     return dict(labels)
 
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal, TypeAlias
 
+from ._checks import typed
 from .errors import ConfigurationError
 
 __all__ = ["Claims", "Problem", "Verdict", "judge", "read_claims"]
@@ -67,6 +68,8 @@ def judge(token: str, *, organization: str | None = None, now: float) -> Verdict
 
 def read_claims(token: str) -> Claims:
     """The claims of a JWT. Raises ConfigurationError saying why a text is none; the signature is not looked at."""
+    if not isinstance(token, str):
+        raise ConfigurationError(f"The token is {typed(token)}; give its text.")
     text = token.strip()
     if text.lower().startswith("bearer"):
         raise ConfigurationError("The token begins with Bearer; leave that word out, it is added when it is sent.")

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from .._checks import typed
+from ..errors import ConfigurationError
 from ..models import Retrieval, ScoreName
 from .passages import passages
 
@@ -49,8 +51,14 @@ def cite(documents: Iterable[Any] | Retrieval, *, ordered_by: ScoreName | None =
 def cited(answer: str, citations: Sequence[Citation]) -> list[Citation]:
     """The citations that an answer refers to, as `[1]` or `[1, 3]`, in the order of their first mention.
 
-    A number that no citation has is passed over: a model made it up.
+    A number that no citation has is passed over: a model made it up. Raises ConfigurationError for other things than a
+    text and citations.
     """
+    for one in citations:
+        if not isinstance(one, Citation):
+            raise ConfigurationError(f"citations holds {typed(one)}; give what cite(documents) returned.")
+    if not isinstance(answer, str):
+        raise ConfigurationError(f"answer is {typed(answer)}; give the text that the model wrote.")
     known = {citation.number: citation for citation in citations}
     numbers = [int(number) for group in _REFERENCE.findall(answer) for number in re.findall(r"[0-9]+", group)]
     return [known[number] for number in dict.fromkeys(numbers) if number in known]

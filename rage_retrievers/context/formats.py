@@ -21,6 +21,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any, Literal, TypeAlias
 
+from .._checks import shown
 from ..errors import ConfigurationError
 from ..models import Retrieval
 from .passages import Passage, passages
@@ -32,7 +33,7 @@ STYLES: tuple[Style, ...] = ("standard", "detailed", "compact")
 def render(documents: Iterable[Any] | Retrieval, style: Style = "standard") -> str:
     """The passages in the order given, numbered from 1, as one text."""
     if style not in STYLES:
-        raise ConfigurationError(f"style = {style!r} cannot be used; use {', '.join(STYLES)}.")
+        raise ConfigurationError(f"style = {shown(style)} cannot be used; use {', '.join(STYLES)}.")
     blocks = [block(one, number, style) for number, one in enumerate(passages(documents), 1)]
     return "\n".join(blocks if style == "compact" else ["<documents>", *blocks, "</documents>"])
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from .._checks import shown, typed
 from ..errors import ConfigurationError
 from ..models import Document, Retrieval, ScoreName, _finite
 
@@ -58,6 +59,8 @@ def passages(documents: Iterable[Any] | Retrieval, *, ordered_by: ScoreName | No
     which the list is in fact in descending order, relevancy looked at first; else the passages have no `score`.
     ConfigurationError for what is no document. Passages are given back as they are.
     """
+    if ordered_by is not None and ordered_by not in _SCORES:
+        raise ConfigurationError(f"ordered_by = {shown(ordered_by)} cannot be used; use {' or '.join(_SCORES)}.")
     if isinstance(documents, Retrieval):
         return passages(documents.documents, ordered_by=ordered_by or documents.ordered_by)
     if isinstance(documents, str | bytes | Mapping) or not isinstance(documents, Iterable):
@@ -208,6 +211,6 @@ def _text(value: Any) -> str | None:
 
 def _no_documents(given: Any) -> ConfigurationError:
     return ConfigurationError(
-        f"documents with a {type(given).__name__} cannot be used; give a Retrieval, or a list of documents, nodes or "
+        f"documents with {typed(given)} cannot be used; give a Retrieval, or a list of documents, nodes or "
         "the dicts they were saved as."
     )

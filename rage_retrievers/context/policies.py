@@ -12,9 +12,9 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias, get_args
 
-from .._checks import is_count, is_number, shown
+from .._checks import is_count, is_number, shown, typed
 from ..errors import ConfigurationError
 from ..models import Retrieval, ScoreName
 from .formats import STYLES, Style, block, render
@@ -54,15 +54,15 @@ class Selection:
 def checked(policies: Iterable[Policy]) -> tuple[Policy, ...]:
     """The policies; ConfigurationError for what is none, before there are passages for it."""
     if not isinstance(policies, Iterable):
-        raise ConfigurationError(f"policies is a {type(policies).__name__}; give a list, such as [Deduplicate()].")
+        raise ConfigurationError(f"policies is {typed(policies)}; give a list, such as [Deduplicate()].")
     several = tuple(policies)
     for policy in several:
         if isinstance(policy, type):
             raise ConfigurationError(f"{policy.__name__} is a class; give a policy, such as {policy.__name__}(...).")
         if not callable(policy):
             raise ConfigurationError(
-                f"A {type(policy).__name__} is no policy; give one of rage_retrievers.context, or a function from "
-                "passages to passages."
+                f"policies holds {typed(policy)}, which is no policy; give one of rage_retrievers.context, or a "
+                "function from passages to passages."
             )
     return several
 
@@ -83,6 +83,10 @@ def select(documents: Iterable[Any] | Retrieval, *policies: Policy, ordered_by: 
 
 def ranked(given: Sequence[Passage], rank: Rank = "score") -> list[Passage]:
     """Best first. Each kind of score is put in order within the places it holds; absent scores stay where they are."""
+    _one_of("ranked", "rank", rank, get_args(Rank))
+    for one in given:
+        if not isinstance(one, Passage):
+            raise ConfigurationError(f"ranked needs passages(documents), and was given {typed(one)}.")
     return [given[place] for place in _places(given, rank)]
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from .._checks import typed
 from ..errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def engines_named(name: object) -> Engines:
     """The engines of that name. Raises ConfigurationError for a name nobody has, and for what is no name."""
     known = " or ".join(map(repr, ENGINES))
     if not isinstance(name, str):
-        raise ConfigurationError(f"engine is a {type(name).__name__}; give {known}, or an Engines of your own.")
+        raise ConfigurationError(f"engine is {typed(name)}; give {known}, or an Engines of your own.")
     if name not in ENGINES:
         raise ConfigurationError(f"engine={name!r} is not known; give {known}.")
     return ENGINES[name]()

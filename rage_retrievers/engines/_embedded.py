@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from .._aside import aside
-from .._flow import WireRequest, WireResponse
-from ..errors import ConnectionFailedError, DeadlineExceededError
+from .._flow import WireRequest, WireResponse, is_async
+from ..errors import ConfigurationError, ConnectionFailedError, DeadlineExceededError
 from . import Engines
 from ._answer import deadline_passed, too_large
 
@@ -166,6 +166,8 @@ def open_embedded(
     from ..local.folder import checked
 
     root = checked(folder)
+    if reranker is not None and (not callable(reranker) or is_async(reranker)):
+        raise ConfigurationError("reranker cannot be used; give a plain function from a question and texts to scores.")
     ids = (organization or LOCAL_ORGANIZATION, pipeline_id or LOCAL_PIPELINE)
 
     def make() -> LocalService:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn, TypeAlias
 
+from .._checks import shown
 from .._frozen import frozen
 from ..errors import ConfigurationError
 
@@ -47,7 +48,9 @@ class F:  # noqa: PLW1641  # == makes a filter, so a field is no key
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name.strip():
-            raise ConfigurationError(f"field = {self.name!r} cannot be used: name a metadata field, such as F('year').")
+            raise ConfigurationError(
+                f"field = {shown(self.name)} cannot be used: name a metadata field, such as F('year')."
+            )
 
     def __eq__(self, value: object) -> Filter:  # type: ignore[override]
         return OneOf(self.name, (self._scalar("==", value),))
@@ -117,8 +120,8 @@ class F:  # noqa: PLW1641  # == makes a filter, so a field is no key
         return Within(self.name, found)
 
     def _wrong(self, operator: str, value: object, remedy: str) -> ConfigurationError:
-        shown = value if isinstance(value, Scalar | None | tuple | list) else type(value).__name__
-        return ConfigurationError(f"F({self.name!r}) {operator} {shown!r} cannot be asked: {remedy}.")
+        told = shown(value) if isinstance(value, Scalar | None | tuple | list) else repr(type(value).__name__)
+        return ConfigurationError(f"F({self.name!r}) {operator} {told} cannot be asked: {remedy}.")
 
 
 @frozen

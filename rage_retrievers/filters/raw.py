@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from .._checks import typed
 from ..errors import ConfigurationError
 from .expressions import Clause, Condition, Filter, OneOf, as_scalar, every
 
@@ -28,7 +29,7 @@ def entries(given: Any) -> list[dict[str, Any]]:
             return [dict(entry) for entry in given]
         given = next(entry for entry in given if not isinstance(entry, Mapping))
     raise ConfigurationError(
-        f'metadata_filters with a {type(given).__name__} cannot be used; use a list of mappings: [{{"year": [2024]}}].'
+        f'metadata_filters with {typed(given)} cannot be used; use a list of mappings: [{{"year": [2024]}}].'
     )
 
 
@@ -58,5 +59,5 @@ def _plain_json(value: Any) -> Any:
     if value is None or (plain := as_scalar(value)) is not None:
         return None if value is None else plain
     raise ConfigurationError(
-        f"advanced_query filters with a {type(value).__name__} cannot join a locked filter; use JSON values."
+        f"advanced_query filters with {typed(value)} cannot join a locked filter; use JSON values."
     )

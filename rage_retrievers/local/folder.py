@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from rage_retrievers._checks import shown, typed
 from rage_retrievers.errors import ConfigurationError
 from rage_retrievers.local import apart, documents
 from rage_retrievers.local._paths import digest
@@ -29,9 +30,18 @@ _LEFT_OUT = frozenset({"node_modules", "__pycache__"})
 
 def checked(folder: str | Path) -> Path:
     """The real path of a folder; raises `ConfigurationError` saying what is wrong with one that cannot be used."""
-    path = Path(folder).expanduser()
-    if not path.exists():
-        raise ConfigurationError(f"folder {str(folder)!r} does not exist: give the path of a folder of documents")
+    if not isinstance(folder, str | Path) or not str(folder).strip():
+        told = "empty" if isinstance(folder, str) else typed(folder)
+        raise ConfigurationError(f"folder is {told}: give the path of a folder of documents")
+    try:
+        path = Path(folder).expanduser()
+        there = path.exists()
+    except (OSError, RuntimeError, ValueError):  # a name too long, a user that there is not
+        there = False
+    if not there:
+        raise ConfigurationError(
+            f"folder {shown(str(folder), 1_000)} does not exist: give the path of a folder of documents"
+        )
     if not path.is_dir():
         raise ConfigurationError(f"folder {str(folder)!r} is a file: give the path of the folder that holds it")
     try:

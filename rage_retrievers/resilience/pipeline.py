@@ -173,7 +173,7 @@ class Pipeline:
         """A copy without the policies of these kinds; raises ConfigurationError for a kind that there is not."""
         for kind in kinds:
             if kind not in ORDER:
-                raise ConfigurationError(f"without({kind!r}) leaves nothing out; kinds are {', '.join(ORDER)}.")
+                raise ConfigurationError(f"without({shown(kind)}) leaves nothing out; kinds are {', '.join(ORDER)}.")
         return Pipeline(policy for policy in self.policies if policy.kind not in kinds)
 
     def get(self, kind: str) -> Policy | None:
@@ -195,7 +195,9 @@ def _kind_of(policy: object) -> str:
         raise ConfigurationError(f"{policy.__name__} is a class; give a policy, such as {policy.__name__}().")
     kind: object = getattr(policy, "kind", None)
     if not callable(policy) or not isinstance(kind, str) or kind not in ORDER:
-        raise ConfigurationError(f"A {type(policy).__name__} is no policy known here; known are {', '.join(ORDER)}.")
+        raise ConfigurationError(
+            f"policies holds {typed(policy)}, which is no policy known here; known are {', '.join(ORDER)}."
+        )
     return kind
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from .._checks import shown
 from .._flow import Flow, Sleep
 from ..errors import ConfigurationError, RageError, RejectedError, RetryBudgetExhaustedError
 from ..observability.events import Rejected, RetryScheduled
@@ -61,9 +62,11 @@ class Retry:
         above("base", self.base)
         at_least("cap", self.cap, self.base)
         if self.budget is not None and not isinstance(self.budget, RetryBudget):
-            raise ConfigurationError(f"budget={self.budget!r} cannot be used; give a RetryBudget, or None for none.")
+            raise ConfigurationError(
+                f"budget={shown(self.budget)} cannot be used; give a RetryBudget, or None for none."
+            )
         if self.wait is not None and not callable(self.wait):
-            raise ConfigurationError(f"wait={self.wait!r} cannot be used; give a wait strategy of tenacity's.")
+            raise ConfigurationError(f"wait={shown(self.wait)} cannot be used; give a wait strategy of tenacity's.")
 
     def __call__(self, call: Call, proceed: Step, /) -> Flow[Any]:
         """Try, pause, try again."""

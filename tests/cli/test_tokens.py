@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rage_retrievers.errors import ConfigurationError
 from rage_retrievers.tokens import Claims, judge, read_claims
 
 NOW = 1_700_000_000.0
@@ -86,3 +87,11 @@ def test_no_text_breaks_the_reading(token: str) -> None:
     verdict = judge(token, now=NOW)
     assert verdict.problem == "not a JWT"
     assert len(token) < 12 or token not in verdict.message
+
+
+@pytest.mark.parametrize("given", [None, 5, b"e30.e30.x"])
+def test_what_is_no_text_is_told(given: Any) -> None:
+    """And not shown."""
+    with pytest.raises(ConfigurationError, match=r"The token is (None|an? (int|bytes)); give its text"):
+        read_claims(given)
+    assert judge(given, now=NOW).problem == "not a JWT"

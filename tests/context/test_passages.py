@@ -210,7 +210,7 @@ def test_an_empty_text_is_a_text(shape: Any) -> None:
 @pytest.mark.parametrize("given", ["text", b"text", WIRE, 5, None, [5], [None], [{}], ["text"], [{"text": 3}]])
 def test_what_is_no_list_of_documents_is_an_error(given: Any) -> None:
     """A single dict or a text is not taken for a list of its parts."""
-    with pytest.raises(ConfigurationError, match="documents with a "):
+    with pytest.raises(ConfigurationError, match=r"documents with (an? \w+|None) cannot"):
         passages(given)
 
 
@@ -230,6 +230,13 @@ def test_the_references_of_an_answer_lead_to_its_citations() -> None:
     answer = "Bees dance [2]. They hum [1, 2] and sting【3】[99] [x] [1]."
     assert [one.number for one in cited(answer, citations)] == [2, 1, 3]
     assert cited("nothing", citations) == []
+
+
+@pytest.mark.parametrize(("answer", "given"), [(5, []), (None, []), ("[1]", [WIRE]), ("[1]", ["text"])])
+def test_what_are_no_citations_is_refused(answer: Any, given: Any) -> None:
+    """The documents themselves have no numbers."""
+    with pytest.raises(ConfigurationError, match=r"^citations holds |^answer is "):
+        cited(answer, given)
 
 
 def test_citations_are_numbered_as_the_rendering_is() -> None:

@@ -295,7 +295,8 @@ def test_an_option_that_means_nothing_is_refused_when_made(make: Callable[[], ob
 
 
 @pytest.mark.parametrize(
-    ("given", "said"), [(Deduplicate, r"Deduplicate is a class; give a policy"), ("dedup", "A str is no policy")]
+    ("given", "said"),
+    [(Deduplicate, r"Deduplicate is a class; give a policy"), ("dedup", "policies holds a str, which is no policy")],
 )
 def test_what_is_no_policy_is_refused(given: Any, said: str) -> None:
     """Also where there is no passage for it yet."""
@@ -317,3 +318,21 @@ def test_near_duplicates_of_many_passages_stay_cheap() -> None:
 def test_the_estimate_of_tokens(text: str, tokens: int) -> None:
     """A quarter of the ASCII characters, and every other one whole."""
     assert estimate_tokens(text) == tokens
+
+
+@pytest.mark.parametrize("given", [5, ["relevancy"], "score", ""])
+def test_an_order_by_no_score_is_refused(given: Any) -> None:
+    """With the two that there are."""
+    for ask in (passages, cite, select):
+        with pytest.raises(
+            ConfigurationError, match=r"ordered_by = .* use (relevancy or similarity|similarity or rel)"
+        ):
+            ask([Document(text="a")], ordered_by=given)
+
+
+def test_only_passages_are_ranked() -> None:
+    """A document does not say by which of its scores."""
+    with pytest.raises(ConfigurationError, match="was given a Document"):
+        ranked([Document(text="a")])  # type: ignore[list-item]
+    with pytest.raises(ConfigurationError, match="rank = 'best' cannot be used; use 'score' or 'position'"):
+        ranked([], "best")  # type: ignore[arg-type]

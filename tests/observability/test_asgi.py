@@ -220,3 +220,23 @@ def test_what_is_no_request_passes() -> None:
 
     asyncio.run(RequestIds(application)({"type": "lifespan"}, nothing, nothing))
     assert seen == [None]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"prefix": "rage"},
+        {"prefix": None},
+        {"probe_every": 0},
+        {"probe_every": "10"},
+        {"probe_timeout": float("inf")},
+        {"client": "https://api.vectorize.io"},
+        {"metrics": True},
+        {"settings": "production"},
+        {"states": []},
+    ],
+)
+def test_what_could_answer_nothing_is_refused_when_it_is_mounted(options: dict[str, Any]) -> None:
+    """And not at the first request of whoever watches the service."""
+    with pytest.raises(ConfigurationError, match=next(iter(options))):
+        app(**options)

@@ -157,7 +157,7 @@ async def always(error: Exception) -> bool:
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (lambda: StaleAnswer(300), "cache is a int; give the Cache"),  # type: ignore[arg-type]
+        (lambda: StaleAnswer(300), "cache is an int; give the Cache"),  # type: ignore[arg-type]
         (lambda: StaleAnswer(Cache), "cache is the class Cache; give the Cache"),  # type: ignore[arg-type]
         (lambda: OtherRetriever("local:./docs"), "retrieve is a str; give a function"),  # type: ignore[arg-type]
         (lambda: Degrade((EmptyAnswer(),), when=always), "when=.* plain function"),  # type: ignore[arg-type]

@@ -368,3 +368,10 @@ def test_the_module_can_be_called_like_its_function(first: str) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "{'num_results': 3}"
     assert callable(scope_module)
+
+
+@pytest.mark.parametrize("labels", [5, "team", ["team"], b"team"])
+def test_labels_that_are_no_mapping_are_refused(labels: Any) -> None:
+    """With what would do."""
+    with pytest.raises(ConfigurationError, match=r"labels is an? \w+; give a mapping"):
+        scope(labels=labels)
