@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
 
+from ._secrets import secrets_in_use
+
 
 def unknown_keyword(name: str, known: Mapping[str, object] | Sequence[str]) -> TypeError:
     """The error for a keyword nobody reads: silently dropping `metadataFilters` would return unfiltered data."""
@@ -18,8 +20,6 @@ def unknown_keyword(name: str, known: Mapping[str, object] | Sequence[str]) -> T
 
 def _is_a_name(name: str, known: Iterable[str]) -> bool:
     """Whether it can be a misspelt name; anything else may be a token, given in the wrong place."""
-    from .observability.secrets import secrets_in_use
-
     return name.isidentifier() and len(name) <= max(map(len, known)) and secrets_in_use.hide(name) == name
 
 

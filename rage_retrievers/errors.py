@@ -32,6 +32,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from ._secrets import secrets_in_use
+
 __all__ = [
     "AuditError",
     "BadRequestError",
@@ -93,8 +95,6 @@ class ConfigurationError(RageError, ValueError):
 
     def __init__(self, message: str, *, retry_after: float | None = None) -> None:
         # The value that cannot be used may be the token, given in the wrong place.
-        from .observability.secrets import secrets_in_use
-
         super().__init__(secrets_in_use.hide(message), retry_after=retry_after)
 
 

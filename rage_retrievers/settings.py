@@ -18,6 +18,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from ._keywords import unknown_keyword
 from ._profiles import PROFILES, Profile, aliases
+from ._secrets import secrets_in_use
 from ._setting_kinds import (
     Count,
     Environment,
@@ -37,7 +38,7 @@ from ._setting_kinds import (
 )
 from ._variables import ENV_FILE, allowed, is_secret, misspelt, set_by, shortly, written
 from .errors import ConfigurationError
-from .observability.secrets import register_secret, secrets_in_use
+from .observability.secrets import register_secret
 
 __all__ = ["PROFILES", "ConfigurationWarning", "VectorizeSettings", "mistyped_variables"]
 

@@ -12,8 +12,8 @@ import pytest
 from blockbuster import BlockBuster, blockbuster_ctx
 from hypothesis import settings
 
+from rage_retrievers._secrets import secrets_in_use
 from rage_retrievers.engines import _lanes
-from rage_retrievers.observability.secrets import secrets_in_use
 from rage_retrievers.resilience.pipeline import shared_homes
 
 # How long an example takes on a busy machine says nothing of the property it is an example of.

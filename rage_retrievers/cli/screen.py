@@ -16,7 +16,7 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
-from ..observability.secrets import secrets_in_use
+from .._secrets import secrets_in_use
 
 _WIDEST = 110
 _NARROWEST = 12

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
+from .._secrets import REDACTED, Secrets, secrets_in_use
 from ..errors import ConfigurationError, RageError
-from .secrets import REDACTED, Secrets, secrets_in_use
 
 E = TypeVar("E", bound=BaseException)
 

@@ -14,7 +14,7 @@ ROOT = Path(rage_retrievers.__file__).parent
 PACKAGE = "rage_retrievers"
 
 CORE = {"_aside", "_checks", "errors", "models", "queries", "_closing", "_flow", "_frozen", "_json", "_keywords",
-        "_lazy", "_mold", "_version", "_weight"}  # fmt: skip
+        "_lazy", "_mold", "_secrets", "_version", "_weight"}  # fmt: skip
 EVENTS = {"observability.events"}
 LAZY = {"observability.redaction"}
 LIGHT = {"observability.correlation", "observability.secrets"}
@@ -23,13 +23,14 @@ CLIENT = {"_calls", "_connection", "_credential", "_listeners", "_options", "_po
 BELOW_FACES = BELOW_CLIENT | CLIENT | {"_face", "filters", "scope", "context", "observability"}
 
 ALLOWED: dict[str, set[str]] = {
-    "errors": {"observability.secrets"},
+    "_secrets": set(),
+    "errors": {"_secrets"},
     "_aside": set(),
     "_checks": set(),
     "_closing": set(),
     "_flow": {"_frozen"},
     "_frozen": set(),
-    "_keywords": {"observability.secrets"},
+    "_keywords": {"_secrets"},
     "_version": set(),
     "_json": {"errors"},
     "_lazy": set(),

@@ -40,12 +40,13 @@ from rage_retrievers import (
 )
 from rage_retrievers._calls import Calls
 from rage_retrievers._flow import Flow, Send, Sleep, WireRequest, WireResponse
+from rage_retrievers._secrets import secrets_in_use
 from rage_retrievers.engines import Engines
 from rage_retrievers.errors import AuditError, CircuitOpenError
 from rage_retrievers.observability import Metrics
 from rage_retrievers.observability.correlation import correlation
 from rage_retrievers.observability.events import AttemptStarted, CallCompleted, Event
-from rage_retrievers.observability.secrets import register_secret, secrets_in_use
+from rage_retrievers.observability.secrets import register_secret
 from rage_retrievers.resilience import Cache, Call, CircuitBreaker, Deadline, Step
 from rage_retrievers.testing.world import SILENCE, Reply
 
