@@ -101,10 +101,13 @@ class Store:
     """One SQLite file; safe to call from any thread."""
 
     def __init__(self, path: Path) -> None:
-        self._lock = threading.RLock()
+        self._lock = threading.Lock()
         self._path = path
         self._db = _connected(path)
         self._inode = os.stat(path).st_ino
+        # For reading: whoever writes holds his own while he waits for another process to end what it writes.
+        self._read_lock = threading.Lock()
+        self._read_db = _connection(path)
         self._problem = aside(lambda: _problem_of(path))
 
     def check(self) -> None:
@@ -117,7 +120,8 @@ class Store:
             raise CorruptStoreError(problem)
 
     def close(self) -> None:
-        with self._lock:
+        with self._lock, self._read_lock:
+            self._read_db.close()
             self._db.close()
 
     def moved(self) -> bool:
@@ -184,7 +188,7 @@ class Store:
         with self._lock, self._transaction():
             self._db.execute("DELETE FROM passages WHERE d IN (SELECT d FROM documents WHERE gone = 1)")
             self._db.execute("DELETE FROM documents WHERE gone = 1")
-            generation = int(self.get("generation", "0")) + 1
+            generation = int(self.get("generation", "0")) + 1  # nobody else writes it meanwhile
             self._set({**values, "indexed_through": str(through), "generation": str(generation)})
 
     def texts_after(self, n: int) -> Iterator[tuple[int, str, str, str, str]]:
@@ -298,19 +302,23 @@ class Store:
         return rows[0] if rows else None
 
     def _all(self, query: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        with self._lock:
+        with self._read_lock:
             try:
-                return self._db.execute(query, values).fetchall()
+                return self._read_db.execute(query, values).fetchall()
             except sqlite3.DatabaseError as error:
                 raise _failure(error) from error
 
 
-def _connected(path: Path) -> sqlite3.Connection:
-    """A connection to the store at `path`, made where there is none."""
+def _connection(path: Path) -> sqlite3.Connection:
     try:
-        db = sqlite3.connect(path, check_same_thread=False, timeout=30, isolation_level=None)
+        return sqlite3.connect(path, check_same_thread=False, timeout=30, isolation_level=None)
     except sqlite3.DatabaseError as error:
         raise _failure(error) from error
+
+
+def _connected(path: Path) -> sqlite3.Connection:
+    """A connection to the store at `path`, made where there is none."""
+    db = _connection(path)
     try:
         if db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
             made_by = db.execute("PRAGMA user_version").fetchone()[0]

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import errno
 import json
+import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -19,7 +22,7 @@ from rage_retrievers.local._lock import exclusive
 from rage_retrievers.local.collection import Collection
 from rage_retrievers.local.feed import Feed
 from rage_retrievers.local.snapshot import Snapshot
-from rage_retrievers.local.store import ClosedStoreError, Store
+from rage_retrievers.local.store import ClosedStoreError, Store, _Transaction
 from rage_retrievers.local.text_index import TextIndex
 
 from .conftest import FILES, Asker, sources, store_of
@@ -290,6 +293,28 @@ def test_a_full_disk_is_no_damage(many: Path, open_service: Any) -> None:
     store._db.execute("PRAGMA max_page_count=100000")
     service.refresh()
     assert service.stats.files == FILES + 1
+
+
+def test_a_change_that_waits_to_be_stored_holds_up_no_reader(many: Path, tmp_path: Path, open_service: Any) -> None:
+    """Whoever else holds the store's write lock holds up the one who writes, and nobody who asks."""
+    service: LocalService = open_service(many)
+    (many / "new.txt").write_text("common words of a new file")
+    other = sqlite3.connect(store_of(tmp_path), isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    begun, enter = threading.Event(), _Transaction.__enter__
+
+    def entered(self: _Transaction) -> None:
+        begun.set()
+        enter(self)
+
+    with mock.patch.object(_Transaction, "__enter__", entered), ThreadPoolExecutor(1) as beside:
+        change = beside.submit(service.refresh)
+        assert begun.wait(60)
+        assert len(sources(service)) == FILES
+        other.execute("ROLLBACK")
+        change.result(60)
+    other.close()
+    assert len(sources(service)) == FILES + 1
 
 
 def test_a_cache_that_cannot_be_written_is_told_with_the_remedy(
