@@ -152,6 +152,15 @@ class Collection:
                 self._wipe(reason)
             self._open()
 
+    def mend(self) -> None:
+        """Make the text index again where its files are not those that were written."""
+        with self._mutex, exclusive(self._lock_path, wait=True):
+            self._renew()
+            try:
+                TextIndex.verify(self._text.directory, self._store.get("manifest"))
+            except CorruptIndexError as error:
+                self._new_text(str(error))
+
     def _open(self) -> None:
         try:
             self._open_store()
@@ -175,7 +184,7 @@ class Collection:
             self._store.close()
             self._open()
         elif self._store.get("text") != self._text.directory.name:
-            self._refresh()
+            self._open_text()
         elif not self._text.is_there():
             self._new_text("its files are gone")
 
@@ -205,7 +214,7 @@ class Collection:
             self._tell(f"text index: {reason}")
         for old in self.home.glob("text-*"):
             discard(old)
-        self._text = TextIndex(self.home / f"text-{secrets.token_hex(6)}")
+        self._text = TextIndex.made(self.home / f"text-{secrets.token_hex(6)}")
         with self._text.writing() as writing:
             if self._store.newest():
                 writing.add(self._store.texts_after(0))
@@ -214,7 +223,9 @@ class Collection:
 
     def _settle(self, last: int) -> None:
         directory = self._text.directory
-        self._store.settle(last, text=directory.name, manifest=TextIndex.manifest(directory), writing="")
+        before = self._store.get("manifest") if self._store.get("text") == directory.name else ""
+        manifest = TextIndex.manifest(directory, before)
+        self._store.settle(last, text=directory.name, manifest=manifest, writing="")
 
     def _catch_up(self, writing: Writing, progress: Listener) -> None:
         gone, through = self._store.pending()
@@ -224,7 +235,10 @@ class Collection:
         writing.add(self._store.texts_after(max(writing.last, through)))
         self._store.set(writing="yes")
         writing.commit(gone)
-        self._settle(max(writing.last, through))
+        try:
+            self._settle(max(writing.last, through))
+        except CorruptIndexError as error:
+            self._new_text(str(error))
         progress(Progress("index", 1, 1))
 
     def _take(self, entries: Sequence[Entry], writing: Writing, progress: Listener) -> Synced:

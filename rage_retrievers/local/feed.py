@@ -22,6 +22,7 @@ from rage_retrievers.local.store import (
     MissingPassageError,
     OtherWidthError,
 )
+from rage_retrievers.local.text_index import TextIndexError
 
 T = TypeVar("T")
 _KEPT_RUNS = 500
@@ -84,18 +85,23 @@ class Feed:
     def glance(self, ask: Callable[[Snapshot], T]) -> T | None:
         """What `read` gives, where that takes neither a look at the source nor a wait nor a repair; None elsewhere."""
         if self._clock() < self._due and self.collection.is_whole:
-            with contextlib.suppress(ClosedStoreError, CorruptStoreError):
+            with contextlib.suppress(ClosedStoreError, CorruptStoreError, TextIndexError):
                 seen = self.collection.at_rest()
                 return None if seen is None else ask(seen)
         return None
 
     def read(self, ask: Callable[[Snapshot], T]) -> T:
         """Ask the collection as it is now; one that is corrupt or new is made again first and never answers."""
-        seen = self._whole()
+        seen = None
         try:
-            return ask(seen)
+            return ask(seen := self._whole())
         except ClosedStoreError:  # another process has replaced it under this request, or it is closed for good
             return ask(self._whole())
+        except TextIndexError:
+            self.collection.mend()
+            if (mended := self.collection.snapshot()) is seen:  # there was nothing to mend
+                raise
+            return ask(mended)
         except CorruptStoreError as error:
             if isinstance(error, MissingPassageError) and self.collection.snapshot() is not seen:
                 return self.read(ask)  # it has been replaced under this request
@@ -135,6 +141,9 @@ class Feed:
             done = self.collection.sync(scan.entries, wait=wait, progress=progress)
         except CorruptStoreError as error:
             self._rebuild(error)
+            done = self.collection.sync(scan.entries, wait=wait, progress=progress)
+        except TextIndexError:
+            self.collection.mend()
             done = self.collection.sync(scan.entries, wait=wait, progress=progress)
         self._due = self._clock() + (max(self._pause, 100 * took) if self._pause else 0)
         if done:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 from rage_retrievers._frozen import frozen
 from rage_retrievers.errors import ConfigurationError
 from rage_retrievers.local import _paths
-from rage_retrievers.local._names import LOCAL_ORGANIZATION, LOCAL_PIPELINE
+from rage_retrievers.local._names import LOCAL_ORGANIZATION, LOCAL_PIPELINE, is_panic
 from rage_retrievers.local.ahead import Ahead
 from rage_retrievers.local.folder import Folder, checked
 from rage_retrievers.local.progress import Progress, unheard
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _BRIEF_BYTES = 2_048
-# What the text index raises when it has met what cannot be: no Exception, and of a class that nobody can import.
-_PANIC = "PanicException"
 _log = logging.getLogger("rage_retrievers.local")
 
 
@@ -148,7 +146,7 @@ class LocalService:
         except RefusedError as refused:
             return refused.response()
         except BaseException as error:  # the protocol's way to say that the service failed
-            if not isinstance(error, Exception) and type(error).__name__ != _PANIC:
+            if not isinstance(error, Exception) and not is_panic(error):
                 raise
             _log.exception("local.failed")
             return RefusedError(500, "Internal error", type(error).__name__).response()

@@ -11,23 +11,28 @@ import math
 import shutil
 import zlib
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rage_retrievers._frozen import frozen
 from rage_retrievers.local import analysis
+from rage_retrievers.local._names import is_panic
 from rage_retrievers.local.embedding import Vectors
 
 if TYPE_CHECKING:
-    from tantivy import Index, IndexWriter, Query, Searcher
+    from tantivy import Document, Index, IndexWriter, Query, Searcher
 
+P = ParamSpec("P")
+T = TypeVar("T")
 Numbers = NDArray[np.int64]
 FIELDS = ("text", "title", "source")
+_LIST = "meta.json"  # of the files; the only one that is ever written again
 _HEAP_BYTES = 64_000_000
 # Tantivy's BM25 has k1 = 1.2, so a term repeated for ever approaches idf * (k1 + 1).
 _SATURATION = 2.2
@@ -37,8 +42,27 @@ _ONE_BY_ONE = 1_500
 _PAIRS_TIMES_NAMES = 2_000
 
 
-class CorruptIndexError(Exception):
+class TextIndexError(Exception):
+    """Tantivy failed, in any of its ways; its files may have been altered since they were opened, or they may not."""
+
+
+class CorruptIndexError(TextIndexError):
     """The files of a text index are not those that were written."""
+
+
+def _told(work: Callable[P, T]) -> Callable[P, T]:
+    """Whatever it raises is a `TextIndexError`."""
+
+    @wraps(work)
+    def done(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return work(*args, **kwargs)
+        except BaseException as error:
+            if isinstance(error, Exception) or is_panic(error):
+                raise TextIndexError(f"{type(error).__name__}: {error}") from error
+            raise
+
+    return done
 
 
 @frozen
@@ -59,16 +83,25 @@ class TextIndex:
     """One tantivy index on disk: `writing` for one writer, `view` for readers."""
 
     def __init__(self, directory: Path) -> None:
+        """The one that is there; raises `CorruptIndexError` where none is."""
         from tantivy import Index
 
-        directory.mkdir(parents=True, exist_ok=True)
         self.directory = directory
         self._schema = _schema()
         try:
-            self._index: Index = Index(self._schema, path=str(directory), reuse=True)
+            self._index: Index = Index.open(str(directory))
         except (ValueError, OSError) as error:
             raise CorruptIndexError(str(error)) from error
         self._index.register_tokenizer(analysis.ANALYZER, analysis.analyzer())
+
+    @classmethod
+    def made(cls, directory: Path) -> TextIndex:
+        """A new one, of no passages."""
+        from tantivy import Index
+
+        directory.mkdir(parents=True)
+        Index(_schema(), path=str(directory))
+        return cls(directory)
 
     @contextmanager
     def writing(self) -> Iterator[Writing]:
@@ -81,17 +114,26 @@ class TextIndex:
 
     def is_there(self) -> bool:
         """Whether nobody has removed it, which those who read it do not notice."""
-        return (self.directory / "meta.json").exists()
+        return (self.directory / _LIST).exists()
 
+    @_told
     def view(self) -> TextView:
         """The index as it is now; later writes do not change it."""
         self._index.reload()
         return TextView(self._index.searcher(), self._schema)
 
     @staticmethod
-    def manifest(directory: Path) -> str:
-        """Sizes and checksums of the files of the index, to be kept and given to `verify`."""
-        return json.dumps({path.name: _signature(path) for path in _files(directory)})
+    def manifest(directory: Path, before: str = "") -> str:
+        """Sizes and checksums of the files of the index, to be kept and given to `verify`.
+
+        Raises `CorruptIndexError` for a file that is not as it was in the manifest `before`: no writing alters one.
+        """
+        known = json.loads(before) if before else {}
+        found = {path.name: _signature(path) for path in _files(directory)}
+        for name, signature in found.items():
+            if name != _LIST and known.get(name, signature) != signature:
+                raise CorruptIndexError(f"{name} is not what was written")
+        return json.dumps(found)
 
     @staticmethod
     def verify(directory: Path, manifest: str) -> None:
@@ -123,9 +165,14 @@ class Writing:
             document = Document(text=text, title=title, source=source)
             document.add_integer("n", n)
             document.add_json("metadata", metadata)
-            self._begun().add_document(document)
+            self._add(document)
             self.last = n
 
+    @_told
+    def _add(self, document: Document) -> None:
+        self._begun().add_document(document)
+
+    @_told
     def commit(self, gone: Iterable[int]) -> None:
         """Remove the passages that are gone, and make all of it seen."""
         for n in gone:
@@ -153,6 +200,7 @@ class TextView:
         self._schema = schema
         self.count = searcher.num_docs
 
+    @_told
     def search(self, query: TextQuery, limit: int, within: Sequence[int] | None = None) -> tuple[Numbers, Vectors]:
         """The best `limit` passages as (numbers, BM25 scores), best first; only those in `within` when given."""
         built = self._build(query)
@@ -166,6 +214,7 @@ class TextView:
         scores = [float(score) for score, _ in hits]
         return np.asarray(numbers, dtype=np.int64), np.asarray(scores, dtype=np.float32)
 
+    @_told
     def pairs(self, pairs: Sequence[tuple[str, str]], within: Sequence[int]) -> Vectors:
         """How many of the pairs of neighbouring terms each passage in `within` holds, in that order."""
         from tantivy import Occur, Query
@@ -185,6 +234,7 @@ class TextView:
                 held[n] += count
         return np.asarray([held[n] for n in within], dtype=np.float32)
 
+    @_told
     def bound(self, query: TextQuery) -> float:
         """A score that no passage can exceed, so that score / bound is comparable between questions."""
         total = 0.0

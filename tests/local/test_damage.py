@@ -15,6 +15,7 @@ import pytest
 from rage_retrievers.local import LocalService
 from rage_retrievers.local.account import Account, Event, now
 from rage_retrievers.local.embedding import WordVectors
+from rage_retrievers.local.text_index import TextView, Writing
 
 from .conftest import FILES, Asker, sources, store_of
 
@@ -137,6 +138,18 @@ def test_metadata_that_was_altered_admits_nothing(many: Path, tmp_path: Path, op
     assert service.stats.rebuilt
 
 
+def test_a_setting_that_was_altered_under_a_running_service_is_noticed(
+    many: Path, tmp_path: Path, open_service: Any
+) -> None:
+    """At the next question, for it is looked at before the folder is."""
+    service: LocalService = open_service(many, follow_seconds=3600.0)
+    with sqlite3.connect(store_of(tmp_path)) as db:
+        db.execute("UPDATE meta SET value = '99' WHERE key = 'generation'")
+    db.close()
+    assert len(sources(service)) == FILES
+    assert service.stats.rebuilt
+
+
 def test_a_passage_that_vanished_is_noticed(many: Path, tmp_path: Path, open_service: Any) -> None:
     """The index is made again, and the document is answered."""
     service: LocalService = open_service(many)
@@ -203,6 +216,66 @@ def test_a_text_index_removed_under_a_running_service_is_made_again(
     (many / "new.txt").write_text("common words of a new file")
     assert len(sources(service)) == FILES + 1
     assert "its files are gone" in caplog.text
+
+
+def _overwrite(tmp_path: Path, kind: str, mask: int, kept: int = 0) -> None:
+    """Files of the text index, in place, so that whoever has them open sees it; all but the last `kept` bytes."""
+    (path,) = store_of(tmp_path).parent.glob(f"text-*/*.{kind}")
+    with path.open("r+b") as file:
+        whole = file.read()
+        file.seek(0)
+        file.write(bytes(byte ^ mask if mask else 0 for byte in whole[: len(whole) - kept]))
+
+
+@pytest.mark.parametrize(("kind", "mask"), [("term", 0x55), ("idx", 0x55), ("pos", 0), ("fast", 0)])
+def test_a_text_index_overwritten_under_a_running_service_is_made_again(
+    many: Path, tmp_path: Path, open_service: Any, kind: str, mask: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whatever tantivy says of it (an error, a panic, numbers that are none), whoever asks is answered; told once."""
+    service = open_service(many, follow_seconds=3600.0)
+    _overwrite(tmp_path, kind, mask)
+    assert len(sources(service)) == FILES
+    assert Asker(service).sources("number7", advanced={"mode": "text"}) == ["07.txt"]
+    assert caplog.text.count("index_rebuilt") == 1
+    assert f".{kind} is not what was written" in service.stats.rebuilt
+
+
+@pytest.mark.parametrize(("kind", "kept"), [("store", 0), ("fieldnorm", 120)])
+def test_a_damaged_text_index_is_not_written_on(
+    many: Path, tmp_path: Path, open_service: Any, kind: str, kept: int
+) -> None:
+    """Damage that no search has met is met by whoever adds to it, or else by the look at what was not to change."""
+    service = open_service(many)
+    _overwrite(tmp_path, kind, 0x55, kept)
+    (many / "new.txt").write_text("common words of a new file")
+    assert len(sources(service)) == FILES + 1
+    assert service.stats.rebuilt
+
+
+def test_a_sound_text_index_that_fails_is_not_made_again(
+    many: Path, open_service: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would fail once more."""
+    service = open_service(many)
+    with monkeypatch.context() as patch:
+        patch.setattr(TextView, "_collect", mock.Mock(side_effect=ValueError("no")))
+        assert Asker(service).post({"question": "common words", "numResults": 9})[0] == 500
+    assert len(sources(service)) == FILES
+    assert not service.stats.rebuilt
+
+
+def test_a_text_index_that_could_not_be_made_again_is_not_taken_for_an_empty_one(
+    many: Path, tmp_path: Path, open_service: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next look makes it."""
+    service = open_service(many)
+    for directory in store_of(tmp_path).parent.glob("text-*"):
+        shutil.rmtree(directory)
+    (many / "new.txt").write_text("common words of a new file")
+    with monkeypatch.context() as patch:
+        patch.setattr(Writing, "commit", mock.Mock(side_effect=ValueError("no space left")))
+        assert Asker(service).post({"question": "common words", "numResults": 9})[0] == 500
+    assert len(sources(service)) == FILES + 1
 
 
 def test_nobody_is_answered_from_an_index_that_is_being_made_again(

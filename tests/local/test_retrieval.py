@@ -316,7 +316,7 @@ def test_every_pair_of_words_that_a_passage_holds_is_counted(
     """In a passage named, in order, also where so many pairs and names are given that they take several searches."""
     monkeypatch.setattr(text_index, "_PAIRS_TIMES_NAMES", 30 // searches)
     words = ["amber", "basalt", "cedar", "delta", "ember", "fjord", "garnet", "harbor", "island", "juniper", "lagoon"]
-    index = text_index.TextIndex(tmp_path / "text")
+    index = text_index.TextIndex.made(tmp_path / "text")
     with index.writing() as writing:
         writing.add((n, " ".join(words[: n + 1]), "", "", "{}") for n in range(11))
         writing.commit(())
