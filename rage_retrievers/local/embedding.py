@@ -26,6 +26,7 @@ _KNOWN_TOKENS = 2_000_000  # of words without end, as encoded data has them
 _QUESTIONS_WORDS = 10_000
 _LONG_WORD = 64  # in characters: longer ones are seldom said again, and together would take any memory
 _FEW_TEXTS = 32
+_TEXTS_AT_ONCE = 512  # looking up the words of these lets no other thread run for some milliseconds
 
 
 class Embedding(Protocol):
@@ -67,17 +68,22 @@ class WordVectors:
         if len(texts) >= _FEW_TEXTS and self._table.dtype != np.float32:
             # Widening half floats is what takes the time, so whoever indexes widens the whole table once (33 MB).
             self._table = self._table.astype(np.float32)
+        vectors = np.zeros((len(texts), self._table.shape[1]), dtype=np.float32)
+        for start in range(0, len(texts), _TEXTS_AT_ONCE):
+            part = slice(start, start + _TEXTS_AT_ONCE)
+            self._sum(texts[part], vectors[part])
+        return unit(vectors)
+
+    def _sum(self, texts: Sequence[str], sums: Vectors) -> None:
         table = self._table
         words = [text.split() for text in texts]
         tokens, ends = self._words.tokens(list(chain.from_iterable(words)))
         bounds = np.concatenate(([0], ends))[np.cumsum([0, *map(len, words)])]
-        vectors = np.zeros((len(texts), table.shape[1]), dtype=np.float32)
         room = np.empty((int(np.diff(bounds).max(initial=0)), table.shape[1]), dtype=table.dtype)
         for row, (start, end) in enumerate(pairwise(bounds.tolist())):
             # Told to check no bounds (every id is one of a row), numpy fills the same memory each time.
             rows = table.take(tokens[start:end], axis=0, out=room[: end - start], mode="clip")
-            rows.astype(np.float32, copy=False).sum(axis=0, out=vectors[row])
-        return unit(vectors)
+            rows.astype(np.float32, copy=False).sum(axis=0, out=sums[row])
 
     def question(self, text: str) -> Vectors:
         tokens = self._words.of_few(text.split())

@@ -12,7 +12,7 @@ import pytest
 
 from rage_retrievers.errors import ConfigurationError
 from rage_retrievers.local import LocalService, embedding
-from rage_retrievers.local.embedding import Injected, WordVectors
+from rage_retrievers.local.embedding import Injected, WordVectors, _Words
 
 from .conftest import Asker
 
@@ -46,6 +46,21 @@ def test_a_text_is_the_mean_of_its_tokens() -> None:
     np.testing.assert_allclose(vectors.passages(TEXTS), expected, atol=1e-6)
     np.testing.assert_allclose(vectors.passages(TEXTS * 20), np.tile(expected, (20, 1)), atol=1e-6)
     np.testing.assert_allclose([vectors.question(text) for text in TEXTS], expected, atol=1e-6)
+
+
+def test_the_words_of_a_large_document_are_not_looked_up_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Meanwhile no other thread could run; the vectors are the same."""
+    monkeypatch.setattr(embedding, "_TEXTS_AT_ONCE", 3)
+    vectors, at_once, tokens = WordVectors(), list[int](), _Words.tokens
+
+    def counted(self: _Words, words: list[str]) -> Any:
+        at_once.append(len(words))
+        return tokens(self, words)
+
+    monkeypatch.setattr(_Words, "tokens", counted)
+    texts = ["one two", "three", "four five six", "seven", "eight nine", "ten", "eleven twelve"]
+    np.testing.assert_allclose(vectors.passages(texts), by_the_tokenizer(texts), atol=1e-6)
+    assert at_once == [6, 4, 2]
 
 
 def test_words_are_forgotten_beyond_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
