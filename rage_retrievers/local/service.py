@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _BRIEF_BYTES = 2_048
+_CLOSED = RefusedError(503, "Service unavailable", "the service is closed")
 _log = logging.getLogger("rage_retrievers.local")
 
 
@@ -131,7 +132,7 @@ class LocalService:
     def handle(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> LocalResponse:
         """Answer one request; never raises for what a request may hold. `path` may carry a query string."""
         if self._closed:  # its store would be taken for a corrupt one, and made again
-            return RefusedError(503, "Service unavailable", "the service is closed").response()
+            return _CLOSED.response()
         return self._said(lambda: self._operations.answer(Call.read(method, path, headers, body)))
 
     def handle_briefly(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> LocalResponse | None:
@@ -148,6 +149,8 @@ class LocalService:
         except BaseException as error:  # the protocol's way to say that the service failed
             if not isinstance(error, Exception) and not is_panic(error):
                 raise
+            if self._closed:  # under this request
+                return _CLOSED.response()
             _log.exception("local.failed")
             return RefusedError(500, "Internal error", type(error).__name__).response()
 

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
+import os
 import subprocess
 import sys
 import threading
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import httpx
 import pytest
 
-from rage_retrievers.local import LOCAL_ORGANIZATION, LOCAL_PIPELINE, LocalServer
+from rage_retrievers.local import LOCAL_ORGANIZATION, LOCAL_PIPELINE, LocalServer, asgi
 from rage_retrievers.local.wire import LocalResponse
+
+from .conftest import Asker
 
 PATH = f"org/{LOCAL_ORGANIZATION}/pipelines/{LOCAL_PIPELINE}"
 LOADS = """
@@ -24,6 +29,38 @@ print("uvicorn" in sys.modules)
 folder = Path(sys.argv[1])
 with LocalService.open(folder, cache_dir=folder / ".cache"):
     print("uvicorn" in sys.modules)
+"""
+ENDS = """
+import http.client, sys, threading
+from pathlib import Path
+from rage_retrievers.local import LocalServer, LocalService
+folder, asked = Path(sys.argv[1]), threading.Event()
+def never(*_):
+    asked.set()
+    threading.Event().wait()
+service = LocalService.open(folder, cache_dir=folder / ".cache")
+service.handle = never
+connection = http.client.HTTPConnection("127.0.0.1", LocalServer(service).start().port)
+connection.request("GET", "/v1")
+asked.wait()
+"""
+FORKS = """
+import asyncio, os, sys
+from pathlib import Path
+import httpx
+from rage_retrievers.local import LocalService
+from rage_retrievers.local.asgi import asgi_app
+folder = Path(sys.argv[1])
+app = asgi_app(LocalService.open(folder, cache_dir=folder / ".cache"))
+async def ask():
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://testserver") as http:
+        return (await asyncio.wait_for(http.get("/elsewhere"), 30)).status_code
+print(asyncio.run(ask()), asyncio.run(ask()), flush=True)
+child = os.fork()
+if child:
+    os.waitpid(child, 0)
+print(asyncio.run(ask()), flush=True)
+os._exit(0)
 """
 
 
@@ -86,3 +123,85 @@ def test_a_server_that_never_ran_can_be_ended(folder: Path, open_service: Any) -
     running = LocalServer(open_service(folder)).start()
     running.stop()
     running.stop()
+
+
+def test_a_process_ends_while_an_answer_is_worked_out(tmp_path: Path) -> None:
+    """An embedding or a reranker that hangs keeps nobody's program from ending."""
+    subprocess.run([sys.executable, "-c", ENDS, tmp_path], capture_output=True, check=True, timeout=60)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not forked here")
+def test_an_app_answers_in_one_loop_after_the_other_and_in_a_forked_process(tmp_path: Path) -> None:
+    """What its threads were when it was forked is its parent's."""
+    done = subprocess.run([sys.executable, "-c", FORKS, tmp_path], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["404"] * 4
+
+
+def test_answers_are_worked_out_in_so_many_threads_at_most() -> None:
+    """Those that come later wait, in their order, and one that nobody waits for any more is not begun."""
+    threads, leave, done = asgi._Threads(2), threading.Event(), list[int]()
+    begun = threading.Semaphore(0)
+
+    def work(number: int) -> LocalResponse:
+        begun.release()
+        assert leave.wait(60)
+        done.append(number)
+        return LocalResponse(200, {}, b"")
+
+    outcomes = [threads.submit(lambda number=number: work(number)) for number in range(6)]  # type: ignore[misc]
+    assert begun.acquire(timeout=60)
+    assert begun.acquire(timeout=60)
+    assert [outcome.running() for outcome in outcomes] == [True, True, False, False, False, False]
+    assert outcomes[3].cancel()
+    leave.set()
+    for outcome in (*outcomes[:3], *outcomes[4:]):
+        outcome.result(60)
+    assert sorted(done) == [0, 1, 2, 4, 5]
+
+
+def test_a_system_without_a_thread_left_is_no_reason_to_answer_nobody_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever asks in such a moment is refused; the next is answered."""
+    threads = asgi._Threads(1)
+    with monkeypatch.context() as patch:
+        patch.setattr(asgi, "aside", mock.Mock(side_effect=RuntimeError("can't start new thread")))
+        with pytest.raises(RuntimeError, match="thread"):
+            threads.submit(lambda: LocalResponse(200, {}, b""))
+    assert threads.submit(lambda: LocalResponse(200, {}, b"second")).result(60).body == b"second"
+
+
+def test_a_users_embedding_runs_in_the_context_of_the_request(folder: Path, open_service: Any) -> None:
+    """What is set for a request (a trace, a tenant) is there in the thread that works out its answer."""
+    tenant = contextvars.ContextVar("tenant", default="nobody")
+    seen: list[str] = []
+
+    class Marked:
+        def embed_documents(self, texts: list[str]) -> list[list[float]]:
+            return [[1.0, 0.0] for _ in texts]
+
+        def embed_query(self, _: str) -> list[float]:
+            seen.append(tenant.get())
+            return [1.0, 0.0]
+
+    app = asgi.asgi_app(open_service(folder, embedding=Marked()))
+
+    async def ask() -> int:
+        tenant.set("acme")
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://testserver/v1") as http:
+            body = {"question": "bees", "numResults": 3}
+            return (await http.post(f"{PATH}/retrieval", json=body, headers={"authorization": "t"})).status_code
+
+    assert asyncio.run(ask()) == 200
+    assert seen == ["acme"]
+
+
+def test_a_service_that_is_closed_under_a_request_is_unavailable(folder: Path, open_service: Any) -> None:
+    """Whoever asked is told so, and it is no failure to look into."""
+    service = open_service(folder)
+
+    def closing(*_: object) -> Any:
+        service.close()
+        raise ZeroDivisionError
+
+    with mock.patch.object(service._operations, "answer", closing):
+        status, answer = Asker(service).post({"question": "bees", "numResults": 3})
+    assert (status, answer["details"]) == (503, "the service is closed")
