@@ -14,10 +14,13 @@ T = TypeVar("T")
 
 @dataclass_transform(frozen_default=True, field_specifiers=(field,))
 def frozen(cls: type[T]) -> type[T]:
-    """`dataclass(frozen=True, slots=True)`, for classes without a `__post_init__`, all of whose fields are given."""
+    """`dataclass(frozen=True, slots=True)`, for classes without a `__post_init__`, all of whose fields are given.
+
+    Every field is shown and compared.
+    """
     made: Any = dataclass(init=False, repr=False, eq=False, slots=True)(cls)
     known = fields(made)
-    assert all(one.init and not one.kw_only for one in known)
+    assert all(one.init and one.repr and one.compare and one.hash is None and not one.kw_only for one in known)
     assert not hasattr(made, "__post_init__")
     made.__init__ = _maker(made)
     for name, method in _SHARED.items():

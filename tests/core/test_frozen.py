@@ -74,6 +74,15 @@ def test_what_a_factory_makes_is_each_one_s_own() -> None:
     assert pickle.loads(pickle.dumps(made)) == made
 
 
+@pytest.mark.parametrize("unusual", ["repr", "compare", "hash", "init", "kw_only"])
+def test_a_field_that_it_could_not_do_justice_to_is_refused(unusual: str) -> None:
+    """When the class is defined: a secret that is not to be shown would be."""
+    options: Any = {unusual: unusual == "kw_only"}
+    body = {"__annotations__": {"secret": "str"}, "secret": field(default="", **options)}
+    with pytest.raises(AssertionError):
+        frozen(type("Keeping", (), body))
+
+
 def test_nothing_of_it_changes() -> None:
     """Neither a field nor anything beside the fields can be set or deleted."""
     made: Any = Ended("c", 1)
