@@ -6,7 +6,7 @@ import contextlib
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,7 +16,7 @@ from rage_retrievers.local.collection import Chunking, Collection, Synced
 from rage_retrievers.local.embedding import Embedding
 from rage_retrievers.local.progress import Listener, unheard
 from rage_retrievers.local.snapshot import Snapshot
-from rage_retrievers.local.sources import Scan, Source
+from rage_retrievers.local.sources import Entry, Scan, Source
 from rage_retrievers.local.store import (
     ClosedStoreError,
     MissingPassageError,
@@ -138,14 +138,18 @@ class Feed:
         took = self._clock() - started
         self._refused = scan.refused
         try:
-            done = self.collection.sync(scan.entries, wait=wait, progress=progress)
-        except CorruptStoreError as error:
-            self._rebuild(error)
-            done = self.collection.sync(scan.entries, wait=wait, progress=progress)
-        except TextIndexError:
-            self.collection.mend()
-            done = self.collection.sync(scan.entries, wait=wait, progress=progress)
-        self._due = self._clock() + (max(self._pause, 100 * took) if self._pause else 0)
+            done = self._index(scan.entries, progress, wait=wait)
+        finally:  # what fails is tried again at the next look, not by everybody who asks until then
+            self._due = self._clock() + (max(self._pause, 100 * took) if self._pause else 0)
         if done:
             self._runs.append(done)
         return done
+
+    def _index(self, entries: Sequence[Entry], progress: Listener, *, wait: bool) -> Synced:
+        try:
+            return self.collection.sync(entries, wait=wait, progress=progress)
+        except CorruptStoreError as error:
+            self._rebuild(error)
+        except TextIndexError:
+            self.collection.mend()
+        return self.collection.sync(entries, wait=wait, progress=progress)

@@ -317,6 +317,21 @@ def test_a_change_that_waits_to_be_stored_holds_up_no_reader(many: Path, tmp_pat
     assert len(sources(service)) == FILES + 1
 
 
+def test_a_change_that_cannot_be_stored_fails_the_one_who_finds_it(
+    many: Path, open_service: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Everybody else is answered from what is there, until the next look tries again."""
+    service: LocalService = open_service(many, follow_seconds=3600.0)
+    (many / "new.txt").write_text("common words of a new file")
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "replace", mock.Mock(side_effect=OSError(errno.EIO, "database is locked")))
+        _feed(service).hurry()
+        assert Asker(service).post({"question": "common words", "numResults": 9})[0] == 500
+        assert len(sources(service)) == FILES
+    _feed(service).hurry()
+    assert len(sources(service)) == FILES + 1
+
+
 def test_a_cache_that_cannot_be_written_is_told_with_the_remedy(
     many: Path, open_service: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
