@@ -4,30 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import contextvars
-import os
 import re
 import socket
-import threading
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
-from functools import partial
 
 import uvicorn
 from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, request_response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from rage_retrievers._aside import aside
 from rage_retrievers.local.service import LocalService
 from rage_retrievers.local.wire import LocalResponse, RefusedError
 
-_THREADS = 40
 MAX_UPLOAD_BYTES = 64 * 1024 * 1024
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::\d+)?")
 
@@ -45,8 +38,6 @@ def asgi_app(
     `loop_waits`, for a loop that serves nobody else, brief ones in the event loop itself, in a fifth less time.
     """
 
-    threads = _Threads(_THREADS)
-
     async def answer(request: Request) -> Response:
         try:
             body = await _body(request)
@@ -59,10 +50,7 @@ def asgi_app(
             path += "?" + request.scope["query_string"].decode("latin-1")
         asked = (request.method, path, dict(request.headers), body)
         brief = service.handle_briefly(*asked) if loop_waits else None
-        if brief is not None:
-            return _response(brief)
-        work = partial(contextvars.copy_context().run, service.handle, *asked)
-        return _response(await asyncio.wrap_future(threads.submit(work)))
+        return _response(await run_in_threadpool(service.handle, *asked) if brief is None else brief)
 
     guard = [] if hosts is None else [Middleware(_OnlyFor, hosts=hosts)]
     app = Starlette(routes=routes, middleware=guard)
@@ -70,61 +58,6 @@ def asgi_app(
     app.router.default = request_response(answer)
     app.router.redirect_slashes = False
     return app
-
-
-class _Threads:
-    """Work is done in so many threads at most, in the order in which it comes; from any loop, and after a fork.
-
-    Not starlette's threads: anyio, which has them, is loaded at the first request, in 20 ms of a first answer. Nor an
-    executor's: a process would not end before the last answer, and one that is forked would wait for its parent's.
-    """
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._begin()
-
-    def _begin(self) -> None:
-        self._process = os.getpid()
-        self._lock = threading.Lock()
-        self._working = 0
-        self._waiting: deque[tuple[Callable[[], LocalResponse], Future[LocalResponse]]] = deque()
-
-    def submit(self, work: Callable[[], LocalResponse]) -> Future[LocalResponse]:
-        """The future has its outcome; cancelled before it began, it is not done."""
-        if self._process != os.getpid():
-            self._begin()
-        outcome: Future[LocalResponse] = Future()
-        with self._lock:
-            self._waiting.append((work, outcome))
-            if self._working == self._most:
-                return outcome
-            self._working += 1
-        try:
-            aside(self._work)
-        except RuntimeError:  # the system has no thread left
-            with self._lock:
-                self._working -= 1
-            raise
-        return outcome
-
-    def _work(self) -> None:
-        while (job := self._next()) is not None:
-            work, outcome = job
-            if not outcome.set_running_or_notify_cancel():
-                continue
-            try:
-                answer = work()
-            except BaseException as error:
-                outcome.set_exception(error)
-            else:
-                outcome.set_result(answer)
-
-    def _next(self) -> tuple[Callable[[], LocalResponse], Future[LocalResponse]] | None:
-        with self._lock:
-            if self._waiting:
-                return self._waiting.popleft()
-            self._working -= 1
-            return None
 
 
 class _OnlyFor:

@@ -15,7 +15,7 @@ from unittest import mock
 import httpx
 import pytest
 
-from rage_retrievers.local import LOCAL_ORGANIZATION, LOCAL_PIPELINE, LocalServer, asgi
+from rage_retrievers.local import LOCAL_ORGANIZATION, LOCAL_PIPELINE, LocalServer, asgi_app
 from rage_retrievers.local.wire import LocalResponse
 
 from .conftest import Asker
@@ -137,38 +137,6 @@ def test_an_app_answers_in_one_loop_after_the_other_and_in_a_forked_process(tmp_
     assert done.stdout.split() == ["404"] * 4
 
 
-def test_answers_are_worked_out_in_so_many_threads_at_most() -> None:
-    """Those that come later wait, in their order, and one that nobody waits for any more is not begun."""
-    threads, leave, done = asgi._Threads(2), threading.Event(), list[int]()
-    begun = threading.Semaphore(0)
-
-    def work(number: int) -> LocalResponse:
-        begun.release()
-        assert leave.wait(60)
-        done.append(number)
-        return LocalResponse(200, {}, b"")
-
-    outcomes = [threads.submit(lambda number=number: work(number)) for number in range(6)]  # type: ignore[misc]
-    assert begun.acquire(timeout=60)
-    assert begun.acquire(timeout=60)
-    assert [outcome.running() for outcome in outcomes] == [True, True, False, False, False, False]
-    assert outcomes[3].cancel()
-    leave.set()
-    for outcome in (*outcomes[:3], *outcomes[4:]):
-        outcome.result(60)
-    assert sorted(done) == [0, 1, 2, 4, 5]
-
-
-def test_a_system_without_a_thread_left_is_no_reason_to_answer_nobody_later(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever asks in such a moment is refused; the next is answered."""
-    threads = asgi._Threads(1)
-    with monkeypatch.context() as patch:
-        patch.setattr(asgi, "aside", mock.Mock(side_effect=RuntimeError("can't start new thread")))
-        with pytest.raises(RuntimeError, match="thread"):
-            threads.submit(lambda: LocalResponse(200, {}, b""))
-    assert threads.submit(lambda: LocalResponse(200, {}, b"second")).result(60).body == b"second"
-
-
 def test_a_users_embedding_runs_in_the_context_of_the_request(folder: Path, open_service: Any) -> None:
     """What is set for a request (a trace, a tenant) is there in the thread that works out its answer."""
     tenant = contextvars.ContextVar("tenant", default="nobody")
@@ -182,7 +150,7 @@ def test_a_users_embedding_runs_in_the_context_of_the_request(folder: Path, open
             seen.append(tenant.get())
             return [1.0, 0.0]
 
-    app = asgi.asgi_app(open_service(folder, embedding=Marked()))
+    app = asgi_app(open_service(folder, embedding=Marked()))
 
     async def ask() -> int:
         tenant.set("acme")
