@@ -163,7 +163,7 @@ class Credential:
 
     def expire(self, token: SecretStr) -> None:
         """The service refused `token`: ask again, unless somebody already has."""
-        if self._source is not None and self._token is token:
+        if self._token is token:
             self._token = None
 
     def _keep(self, token: object) -> SecretStr:

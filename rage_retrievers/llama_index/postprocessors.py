@@ -24,7 +24,8 @@ class ContextPostprocessor(BaseNodePostprocessor):
     policies: tuple[Any, ...] = Field(default=(), description="From rage_retrievers.context, or any such function.")
 
     def __init__(self, *policies: Policy, **more: Any) -> None:
-        super().__init__(**({"policies": checked(policies)} if policies else {}), **more)
+        super().__init__(**({"policies": policies} if policies else {}), **more)
+        checked(self.policies)
 
     @classmethod
     def class_name(cls) -> str:

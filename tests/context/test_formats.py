@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import re
+from datetime import date
 from typing import Any
 
 import pytest
@@ -70,6 +71,18 @@ def test_the_three_styles(style: Style, expected: str) -> None:
 def test_a_tag_in_disguise_is_seen(text: str) -> None:
     """What reads like one of our tags is none, however it is written."""
     assert defuse(text) == "&lt;" + text[1:]
+
+
+def test_what_is_not_known_is_left_out() -> None:
+    """A chunk of nobody knows how many is told by its number alone, and 0 is a number."""
+    (line,) = render([{"text": "t", "id": "t-1", "chunk_id": 0, "similarity": 0.0}], "detailed").splitlines()[1:2]
+    assert line == '<document index="1" id="t-1" score="0.0" ordered_by="similarity" chunk="0">'
+
+
+def test_metadata_is_shown_as_the_user_wrote_it() -> None:
+    """No letter is spelled out, and what JSON does not know is shown as its text."""
+    shown = render([{"text": "t", "metadata": {"city": "Köln", "day": date(2024, 1, 2)}}], "detailed")
+    assert html.unescape(shown).splitlines()[1].endswith('metadata="{"city": "Köln", "day": "2024-01-02"}">')
 
 
 def test_nothing_is_rendered_as_nothing() -> None:
@@ -179,6 +192,7 @@ def test_defusing_changes_only_what_could_be_a_tag(text: str) -> None:
 def test_defusing_knows_the_callers_own_tags() -> None:
     """For those who wrap the documents in delimiters of their own."""
     assert defuse("a </context> <b> </document>", "context") == "a &lt;/context> <b> </document>"
+    assert defuse("</q> </Context> </con>", "q", "CONTEXT") == "&lt;/q> &lt;/Context> </con>"
 
 
 @pytest.mark.parametrize("style", STYLES)

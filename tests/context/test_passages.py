@@ -158,6 +158,7 @@ def test_a_node_that_carries_the_services_numbers_tells_them(dump: bool) -> None
         (one,) = passages([node.model_dump() if dump else node])
         assert (one.score, one.ordered_by, one.relevancy, one.similarity) == (score, kind, 0.9, 0.7)
     node.relevancy = node.similarity = 0.0
+    node.node.metadata["relevancy"] = 0.5  # as another answer's
     (one,) = passages([node.model_dump() if dump else node])
     assert (one.relevancy, one.similarity) == (0.0, 0.0)
 
@@ -175,10 +176,18 @@ def test_another_tools_score_has_a_kind_of_its_own() -> None:
     assert (one.score, one.ordered_by, one.kind, one.relevancy) == (0.016, None, "score", 0.9)
 
 
+def test_a_score_equal_to_both_numbers_is_of_neither_kind() -> None:
+    """Nobody has said which one ordered the list."""
+    (one,) = passages([{"text": "t", "relevancy": 0.5, "similarity": 0.5, "score": 0.5}])
+    assert (one.score, one.ordered_by) == (0.5, None)
+
+
 def test_a_users_own_field_called_score_is_not_ours() -> None:
-    """An exam's result beside the service's numbers does not order the list."""
+    """An exam's result beside the service's numbers does not order the list; where there are none, it is the score."""
     (one,) = passages([LangChainDocument(page_content="t", metadata={"similarity": 0.7, "score": 95})])
     assert (one.score, one.ordered_by) == (0.7, "similarity")
+    (alone,) = passages([LangChainDocument(page_content="t", metadata={"score": 0.4})])
+    assert (alone.score, alone.kind) == (0.4, "score")
 
 
 def test_documents_of_other_retrievers_work_as_well() -> None:
@@ -197,6 +206,7 @@ def test_passages_of_passages_are_the_same() -> None:
     """So every function here takes either."""
     once = passages([WIRE, {"text": "t", "relevancy": 0.1, "similarity": 0.9}, {"text": "u", "relevancy": 0.4}])
     assert passages(once) == once
+    assert passages(once[:1]) == once[:1]
 
 
 @pytest.mark.parametrize(

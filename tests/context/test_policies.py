@@ -171,6 +171,8 @@ def test_of_duplicates_the_best_stays(given: list[Passage], near: float | None) 
         (["a b c d e f g h", "a b c d e f g x"], 0.8, 2),
         (["a b c d, e f g h!", "a b c d e f g h"], 1.0, 1),
         (["a", "b", ""], 0.1, 3),
+        (["?", "!"], 0.1, 2),
+        (["Bees dance!", "bees dance"], 1.0, 1),
         (["東京は日本の首都です", "東京は日本の首都でした"], 0.6, 1),
         (["東京は日本の首都です", "大阪は商業の町です"], 0.6, 2),
     ],
@@ -284,8 +286,12 @@ def test_a_function_is_a_policy_too() -> None:
         lambda: Budget(10.5),  # type: ignore[arg-type]
         lambda: Budget(10, count=5),  # type: ignore[arg-type]
         lambda: Budget(10, style="fancy"),  # type: ignore[arg-type]
+        lambda: Budget(10, style=""),  # type: ignore[arg-type]
         lambda: Order("random"),  # type: ignore[arg-type]
         lambda: PerSource(1, rank="luck"),  # type: ignore[arg-type]
+        lambda: Deduplicate(rank="luck"),  # type: ignore[arg-type]
+        lambda: Budget(10, rank="luck"),  # type: ignore[arg-type]
+        lambda: Order(rank="luck"),  # type: ignore[arg-type]
     ],
 )
 def test_an_option_that_means_nothing_is_refused_when_made(make: Callable[[], object]) -> None:

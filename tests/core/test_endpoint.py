@@ -8,7 +8,7 @@ import pytest
 
 from rage_retrievers import _endpoint, errors
 from rage_retrievers._flow import WireResponse
-from rage_retrievers.models import Document, Query, Retrieval, Target
+from rage_retrievers.models import Document, PipelineStatus, Query, Retrieval, Target
 
 ADDRESS = _endpoint.Address(Target("https://api.vectorize.io/v1", "org", "aip1"))
 
@@ -178,3 +178,25 @@ def test_an_unknown_keyword_names_the_nearest() -> None:
     """Silently dropping `metadataFilters` would return unfiltered data."""
     with pytest.raises(TypeError, match="metadata_filters"):
         Query.make({"question": "why?", "metadataFilters": []})
+
+
+def test_an_answer_made_by_hand_is_a_fresh_one() -> None:
+    """Such as a fallback of the user's gives: one request, in the order of similarity, neither old nor degraded."""
+    made = Retrieval(documents=(Document(text="t", similarity=0.5, relevancy=0.1),))
+    assert (made.ordered_by, made.attempts, made.elapsed) == ("similarity", 1, 0.0)
+    assert (made.stale, made.degraded) == (False, None)
+
+
+@pytest.mark.parametrize(
+    ("status", "answers"),
+    [
+        *((status, True) for status in ("IDLE", "LISTENING", "PROCESSING", "a new one", None)),
+        *((status, False) for status in ("CREATED", "DEPLOYING", "ERROR_DEPLOYING", "OVERQUOTA", "HIBERNATING")),
+        *((status, False) for status in ("SHUTDOWN", "STOPPED", "TERMINATED")),
+    ],
+)
+def test_which_pipelines_answer(status: str | None, answers: bool) -> None:
+    """Those that run; a status that nobody knows yet is no reason to give up."""
+    described = PipelineStatus.model_validate({"id": "aip-1", "status": status, "documentCount": 3, "region": "eu"})
+    assert (described.answers, described.document_count) == (answers, 3)
+    assert described.model_dump()["region"] == "eu"

@@ -106,7 +106,7 @@ def test_it_is_compared_copied_and_pickled_as_a_value() -> None:
 
 
 def test_what_it_does_not_know_is_refused() -> None:
-    """A default that each instance would share, or a step after the making that would be skipped."""
+    """A default that each would share, a step after the making that would be skipped, a field not given by place."""
     with pytest.raises(AssertionError):
 
         @frozen
@@ -114,6 +114,13 @@ def test_what_it_does_not_know_is_refused() -> None:
             count: int
 
             def __post_init__(self) -> None: ...
+
+    for beside in (field(kw_only=True), field(default=1, init=False)):
+        with pytest.raises(AssertionError):
+
+            @frozen
+            class _Beside:
+                count: int = beside
 
     with pytest.raises(ValueError, match="mutable default"):
 

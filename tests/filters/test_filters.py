@@ -85,8 +85,10 @@ def test_operators_are_boolean_algebra(a: Filter, b: Filter, table: list[dict[st
         (F("year") >= 2024, None, {"range": {"year": {"gte": 2024}}}),
         (F("year").between(1, 2), None, {"range": {"year": {"gte": 1, "lte": 2}}}),
         (F("tags").contains("x"), None, {"term": {"tags": "x"}}),
+        (~(F("a") != 1), [{"a": [1]}], None),
         (F("type") != "pdf", None, {"bool": {"must_not": [{"term": {"type": "pdf"}}]}}),
         (F("type").not_in(["a", "b"]), None, {"bool": {"must_not": [{"terms": {"type": ["a", "b"]}}]}}),
+        (~((F("a") == 1) | (F("a") == 2)), None, {"bool": {"must_not": [{"terms": {"a": [1, 2]}}]}}),
         ((F("a") == 1) & (F("year") < 9), [{"a": [1]}], {"range": {"year": {"lt": 9}}}),
         ((F("tags") == "x") & (F("tags") == "y"), [{"tags": ["x"]}], {"term": {"tags": "y"}}),
         (F("a").in_([1, 2]) & (F("a") == 2), [{"a": [2]}], None),
@@ -217,7 +219,7 @@ def test_raw_filters_beside_an_expression_stay_as_they_are() -> None:
     assert sent.advanced_filters == {"bool": {"must": [{"term": {"a": 1}}, RAW_CLAUSE]}}
 
 
-@pytest.mark.parametrize("given", ["year", [["year"]], [{"year": [1]}, 5], 5])
+@pytest.mark.parametrize("given", ["year", "", b"", [["year"]], [{"year": [1]}, 5], 5])
 def test_what_is_no_filter_at_all_is_an_error(given: Any) -> None:
     """A text or a number where filters belong is named, not ignored."""
     with pytest.raises(ConfigurationError, match="metadata_filters"):

@@ -24,6 +24,7 @@ from rage_retrievers import ConfigurationError, Pipeline, Retry, ServerError, de
 from rage_retrievers._flow import WireRequest, WireResponse
 from rage_retrievers.llama_index import (
     ContextPostprocessor,
+    VectorizeQuery,
     VectorizeRetrievalEvent,
     VectorizeRetrievalFailedEvent,
     VectorizeRetriever,
@@ -49,6 +50,7 @@ def test_the_token_is_nowhere(connect: Connect) -> None:
 def test_a_pickle_reads_the_token_again(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where it is unpickled, the token comes from the environment; without one, the error says so."""
     written = pickle.dumps(connect(similarity_top_k=1, mode="hybrid"))
+    assert "not connected" in repr(pickle.loads(written))
     with pytest.raises(ConfigurationError, match="VECTORIZE_API_KEY"):
         pickle.loads(written).retrieve(QUESTION)
     monkeypatch.setenv("VECTORIZE_API_KEY", "another-token")
@@ -230,6 +232,14 @@ async def test_handlers_hear_the_facts_of_each_retrieval(scripted: Scripted, hea
     assert not [event for event in (one, two) if "private" in str(event) or TOKEN in str(event)]
 
 
+def test_handlers_hear_which_pipeline_was_asked(scripted: Scripted, heard: Heard) -> None:
+    """Also where a query goes to another one than its retriever's."""
+    query = VectorizeQuery("What?", organization="org-2", pipeline_id="aip-2", num_results=2)
+    scripted.retriever().retrieve(query)
+    (event,) = heard.facts()
+    assert (event.organization, event.pipeline_id, event.top_k) == ("org-2", "aip-2", 2)
+
+
 def test_handlers_hear_of_retries_and_of_the_cache(scripted: Scripted, heard: Heard) -> None:
     """attempts counts every request; an answer from the cache needs none."""
     pytest.importorskip("cachetools")
@@ -239,6 +249,18 @@ def test_handlers_hear_of_retries_and_of_the_cache(scripted: Scripted, heard: He
     retriever.retrieve("What?")
     retriever.retrieve("What?")
     assert [(event.attempts, event.from_cache) for event in heard.facts()] == [(2, False), (0, True)]
+
+
+def test_handlers_hear_of_an_old_answer_in_an_outage(scripted: Scripted, heard: Heard) -> None:
+    """With the time that the call took, which is the answer's own."""
+    pytest.importorskip("cachetools")
+    pipeline = Pipeline([Cache(ttl=1e-9, stale_for=600)])
+    retriever = scripted.retriever(resilience=pipeline)
+    nodes = [retriever.retrieve("What?")]
+    scripted.status = 503
+    nodes.append(retriever.retrieve("What?"))
+    assert [event.stale for event in heard.facts()] == [False, True]
+    assert [event.elapsed for event in heard.facts()] == [one.retrieval.elapsed for one in nodes]  # type: ignore[attr-defined]
 
 
 def test_handlers_hear_of_a_retrieval_that_failed(scripted: Scripted, heard: Heard) -> None:

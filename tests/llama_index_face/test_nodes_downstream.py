@@ -6,6 +6,7 @@ import asyncio
 import copy
 import json
 import pickle
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from llama_index.core.retrievers.fusion_retriever import FUSION_MODES
 from llama_index.core.schema import NodeWithScore, TextNode
 
 from llama_index_face.conftest import Scripted, document
+from rage_retrievers import ConfigurationError
 from rage_retrievers.context import Budget, Deduplicate, Order, PerSource, Threshold, cite, cited
 from rage_retrievers.llama_index import ContextPostprocessor, RetrievedNode, RetrievedNodes, VectorizeRetriever
 
@@ -130,6 +132,15 @@ def test_policies_take_the_nodes_of_other_retrievers() -> None:
     """A plain node without a score is kept, and never compared by a number."""
     plain = [NodeWithScore(node=TextNode(text=text)) for text in ("a", "b")]
     assert ContextPostprocessor(Threshold(similarity=0.9)).postprocess_nodes(plain) == plain
+
+
+@pytest.mark.parametrize("make", [ContextPostprocessor, lambda policy: ContextPostprocessor(policies=[policy])])
+def test_policies_may_be_named_and_are_looked_at_when_given(make: Callable[[Any], ContextPostprocessor]) -> None:
+    """Not when the first nodes arrive."""
+    given = [NodeWithScore(node=TextNode(text="a")), NodeWithScore(node=TextNode(text="A"))]
+    assert make(Deduplicate()).postprocess_nodes(given) == given[:1]
+    with pytest.raises(ConfigurationError, match="Deduplicate is a class"):
+        make(Deduplicate)
 
 
 def test_citations_lead_to_the_chunks(doubled: Scripted) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import pickle
 import subprocess
 import sys
 from collections.abc import Callable
@@ -82,6 +83,7 @@ def test_an_option_that_is_set_holds_for_the_calls_to_come(scripted: Scripted) -
     retriever = scripted.retriever(metadata_filters=[{"tenant": ["t-1"]}])
     assert retriever.metadata_filters == [{"tenant": ["t-1"]}]
     assert (retriever.organization, retriever.pipeline_id, retriever.filters) == ("org-1", "aip-1", None)
+    assert (VectorizeRetriever("t").organization, VectorizeRetriever("t").pipeline_id) == (None, None)
     retriever.metadata_filters = [{"tenant": ["t-2"]}]
     retriever.filters = MetadataFilters(filters=[MetadataFilter(key="year", value=2024)])
     retriever.mode, retriever.rerank, retriever.pipeline_id = "hybrid", True, "aip-2"
@@ -235,11 +237,13 @@ def test_a_file_name_of_the_users_own_stays() -> None:
 
 
 def test_what_is_said_of_the_whole_list_is_on_the_list() -> None:
-    """average_relevancy, ndcg and the whole answer are readable; the list stays a list."""
+    """average_relevancy, ndcg and the whole answer are readable, in a pickle too; the list stays a list."""
     nodes = Scripted(document(), average_relevancy=0.48, ndcg=1).retriever().retrieve("What?")
     assert isinstance(nodes, RetrievedNodes)
     assert list(nodes) == nodes
     assert (nodes.average_relevancy, nodes.ndcg, nodes.retrieval.attempts) == (0.48, 1.0, 1)
+    twin = pickle.loads(pickle.dumps(nodes))
+    assert (twin, twin.retrieval, twin.asked) == (nodes, nodes.retrieval, ("org-1", "aip-1", 5))
 
 
 async def test_every_passage_of_the_answer_arrives() -> None:

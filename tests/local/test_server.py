@@ -14,6 +14,7 @@ from unittest import mock
 
 import httpx
 import pytest
+from starlette.testclient import TestClient
 
 from rage_retrievers.local import LOCAL_ORGANIZATION, LOCAL_PIPELINE, LocalServer, asgi_app
 from rage_retrievers.local.wire import LocalResponse
@@ -68,6 +69,13 @@ def test_the_server_is_loaded_while_documents_are_read(tmp_path: Path) -> None:
     """Its import holds up no reading, and is not left for the end either."""
     done = subprocess.run([sys.executable, "-c", LOADS, tmp_path], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "True"]
+
+
+def test_the_application_starts_in_a_server_that_tells_it_so(folder: Path, open_service: Any) -> None:
+    """What is no request at all, such as a server's word of its start, is held to no name."""
+    with TestClient(asgi_app(open_service(folder), hosts=lambda name: name == "testserver")) as http:
+        assert http.get(f"/v1/{PATH}", headers={"Authorization": "Bearer t"}).status_code == 200
+        assert http.get(f"/v1/{PATH}", headers={"Authorization": "Bearer t", "Host": "elsewhere"}).status_code == 403
 
 
 def test_a_server_at_rest_ends_at_once(folder: Path, open_service: Any, monkeypatch: pytest.MonkeyPatch) -> None:

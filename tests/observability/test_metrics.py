@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 import threading
 from typing import Any
 
@@ -135,6 +136,10 @@ def test_quantiles_lie_in_the_bucket_of_the_observation() -> None:
     alone = Histogram(CALL_BUCKETS)
     alone.observe(0.021)
     assert alone.quantile(0.99) == 0.021
+    halves = Histogram(CALL_BUCKETS)
+    for value in (0.03, 3.0):
+        halves.observe(value)
+    assert halves.quantile(0.5) == pytest.approx(0.04)
 
 
 @pytest.mark.parametrize("wrong", [0, -1, True, 2.5, "many"])
@@ -211,6 +216,13 @@ def test_prometheus_reads_the_same_numbers_under_pinned_names() -> None:
     assert answered[0].labels["gen_ai_operation_name"] == "retrieval"
     states = {s.labels["state"]: s.value for s in families["rage_circuit_state"].samples}
     assert states == {"closed": 0, "half-open": 0, "open": 1}
+
+
+def test_without_the_extra_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Metrics are counted without prometheus-client; being scraped needs it."""
+    monkeypatch.setitem(sys.modules, "prometheus_client", None)
+    with pytest.raises(ConfigurationError, match=r"rage-retrievers\[metrics\]"):
+        exposition(told())
 
 
 def test_buckets_are_those_of_the_conventions() -> None:
