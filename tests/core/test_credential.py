@@ -59,6 +59,17 @@ class _At:
     time = random = monotonic
 
 
+@pytest.mark.parametrize("given", ["to ken", "tok\nen", "tok\x7fen", "tök", "", " ", 5, None, b"token"])
+def test_what_is_no_token_is_refused(given: Any) -> None:
+    """Written down or asked for; white space around a token is none of it."""
+    with pytest.raises(ConfigurationError, match=r"^api_key"):
+        Credential(given)
+    credential = Credential(Vault(given, " t-1\n"))
+    with pytest.raises(ConfigurationError, match=r"^api_key"):
+        Begun(credential, Ask).performed()
+    assert Begun(credential, Ask).performed() == "t-1"
+
+
 def test_calls_that_need_the_token_together_ask_once() -> None:
     """The first one asks, the others wait for its answer."""
     credential = Credential(Vault("t-1"))

@@ -189,6 +189,8 @@ def test_enum_members_are_their_values() -> None:
     ((value,),) = (entry["type"] for entry in to_metadata_filters(F("type") == Kind.PDF) or [])
     assert type(value) is str
     assert value == "pdf"
+    (locked,) = conjoin([], [[{Kind.PDF: [Kind.PDF]}]]).metadata_filters or []
+    assert {(type(key), type(value)) for key, (value,) in locked.items()} == {(str, str)}
 
 
 @pytest.mark.parametrize("field", ["boost", "_name"])

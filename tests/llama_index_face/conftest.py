@@ -104,13 +104,8 @@ class Scripted:
 
     def retriever(self, kind: type[VectorizeRetriever] = VectorizeRetriever, /, **options: Any) -> VectorizeRetriever:
         """A retriever that asks this service."""
-        return kind(
-            TOKEN,
-            organization="org-1",
-            pipeline_id="aip-1",
-            engine=Engines("scripted", self._engine, self._aengine),
-            **options,
-        )
+        known: dict[str, Any] = {"organization": "org-1", "pipeline_id": "aip-1", **options}
+        return kind(TOKEN, engine=Engines("scripted", self._engine, self._aengine), **known)
 
     def _answer(self, request: WireRequest) -> WireResponse:
         self.requests.append(request)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.callbacks import CallbackManager, LlamaDebugHandler
-from llama_index.core.schema import NodeWithScore, QueryBundle
+from llama_index.core.schema import IndexNode, NodeWithScore, QueryBundle
 from llama_index_instrumentation import get_dispatcher
 from llama_index_instrumentation.base import BaseEvent
 from llama_index_instrumentation.event_handlers import BaseEventHandler, NullEventHandler
@@ -166,3 +166,17 @@ def test_a_subclass_that_overrides_the_hook_gets_all_of_it(
     ask(scripted.retriever(Own), "What?")
     assert llama_indexs_own == ["What?"]
     assert [body["question"] for body in scripted.bodies] == ["What? And why?"]
+
+
+def test_nodes_of_a_subclass_may_lead_to_other_retrievers(scripted: Scripted, ask: Ask) -> None:
+    """LlamaIndex asks those that they lead to."""
+    leading = [NodeWithScore(node=IndexNode(text="", index_id="i", obj=scripted.retriever()), score=1.0)]
+
+    class Own(VectorizeRetriever):
+        def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
+            return leading
+
+        async def _aretrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
+            return leading
+
+    assert [node.node_id for node in ask(scripted.retriever(Own), "What?")] == ["file-1", "file-2", "file-3"]

@@ -11,16 +11,18 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from llama_index.core.base.llms.types import ChatMessage, MessageRole
 from llama_index.core.llms import MockLLM
 from llama_index.core.query_engine import RetrieverQueryEngine
 from llama_index.core.schema import MetadataMode, NodeRelationship, NodeWithScore, QueryBundle, TextNode
 from llama_index.core.vector_stores.types import MetadataFilter, MetadataFilters
 
 from llama_index_face.conftest import TOKEN, Scripted, document
-from rage_retrievers import BadRequestError, ConfigurationError, RageError
-from rage_retrievers.llama_index import RetrievedNode, RetrievedNodes, VectorizeRetriever
+from rage_retrievers import BadRequestError, ConfigurationError, RageError, scope
+from rage_retrievers.llama_index import RetrievedNode, RetrievedNodes, VectorizeRetriever, to_context
 from rage_retrievers.llama_index.query import CALL_NAMES, NAMES
 from rage_retrievers.llama_index.settable import Settable
+from rage_retrievers.models import Message
 
 Connect = Callable[..., VectorizeRetriever]
 QUESTION = "How do bees tell where flowers are?"
@@ -198,6 +200,13 @@ def test_ids_are_unique_per_chunk_and_lead_to_the_source(connect: Connect) -> No
         assert node.node.ref_doc_id == node.metadata["unique_source"]
 
 
+def test_the_source_is_the_nearest_thing_that_is_known() -> None:
+    """And no relation leads to a source that nobody named."""
+    unknown: dict[str, Any] = {"unique_source": None, "origin_id": None, "source": None}
+    sent = [document(**unknown | known) for known in ({"origin_id": "o-1", "source": "a"}, {"source": "a"}, {})]
+    assert [node.node.ref_doc_id for node in Scripted(*sent).retriever().retrieve("What?")] == ["o-1", "a", None]  # type: ignore[attr-defined]
+
+
 def test_a_document_without_an_id_gets_a_lasting_one() -> None:
     """The same chunk has the same id in every answer, another text another id."""
     service = Scripted({"text": "One."}, {"text": "Two."})
@@ -282,6 +291,33 @@ def test_an_unknown_keyword_names_the_nearest() -> None:
     """A mistyped filter would return unfiltered data, so it is an error."""
     with pytest.raises(TypeError, match="metadata_filters"):
         Scripted().retriever(metadataFilters=[{"year": [2024]}])
+
+
+def test_a_pipeline_that_nobody_names_is_asked_for_before_anything_is_sent(scripted: Scripted) -> None:
+    """The retriever may leave it to the scope."""
+    retriever = scripted.retriever(pipeline_id=None)
+    with pytest.raises(ConfigurationError, match=r"pipeline_id is missing; .*the scope"):
+        retriever.retrieve("What?")
+    assert scripted.requests == []
+    with scope(pipeline_id="aip-3"):
+        retriever.retrieve("What?")
+    assert scripted.requests[0].url.endswith("/pipelines/aip-3/retrieval")
+
+
+@pytest.mark.parametrize(
+    ("role", "said"),
+    [
+        *((role, "user") for role in (MessageRole.USER,)),
+        *((role, "assistant") for role in (MessageRole.ASSISTANT, MessageRole.CHATBOT, MessageRole.MODEL)),
+        *((role, "system") for role in (MessageRole.SYSTEM, MessageRole.DEVELOPER)),
+        *((role, None) for role in (MessageRole.TOOL, MessageRole.FUNCTION)),
+    ],
+)
+def test_whoever_speaks_has_one_of_the_services_roles(role: MessageRole, said: str | None) -> None:
+    """A tool's answer is no part of a conversation; a message in the service's own form stays as it is."""
+    own: Message = {"role": "user", "content": "And?"}
+    told = [] if said is None else [{"role": said, "content": "Hello"}]
+    assert to_context([ChatMessage("Hello", role=role), ChatMessage(" ", role=role), own]) == {"messages": [*told, own]}
 
 
 def test_an_empty_question_is_refused_before_anything_is_sent(scripted: Scripted) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import logging
 import os
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from rage_retrievers.local import LOCAL_ORGANIZATION, LOCAL_PIPELINE, LocalServer, asgi_app
+from rage_retrievers.local.asgi import PromptServer
 from rage_retrievers.local.wire import LocalResponse
 
 from .conftest import Asker
@@ -78,6 +80,15 @@ def test_the_application_starts_in_a_server_that_tells_it_so(folder: Path, open_
         assert http.get(f"/v1/{PATH}", headers={"Authorization": "Bearer t", "Host": "elsewhere"}).status_code == 403
 
 
+def test_a_server_leaves_the_logs_to_the_application(folder: Path, open_service: Any) -> None:
+    """No logger gets a handler or a level, and no request is logged."""
+    loggers = [logging.getLogger(name) for name in ("uvicorn", "uvicorn.error", "uvicorn.access")]
+    before = [(list(one.handlers), one.level, one.propagate) for one in loggers[:2]]
+    with LocalServer(open_service(folder)):
+        assert [(list(one.handlers), one.level, one.propagate) for one in loggers[:2]] == before
+        assert not loggers[2].handlers
+
+
 def test_a_server_at_rest_ends_at_once(folder: Path, open_service: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """It waits for no tick of a clock, idle connections or not."""
     sleep = asyncio.sleep
@@ -86,7 +97,10 @@ def test_a_server_at_rest_ends_at_once(folder: Path, open_service: Any, monkeypa
         return await sleep(3600 if delay >= 0.1 else delay, result)
 
     monkeypatch.setattr(asyncio, "sleep", endless)
-    server = LocalServer(open_service(folder)).start()
+    monkeypatch.setattr(PromptServer, "GRACE_SECONDS", 3600.0)
+    server = LocalServer(open_service(folder))
+    server._server.config.timeout_keep_alive = 3600
+    server.start()
     with httpx.Client(headers={"Authorization": "Bearer t"}) as http:
         assert http.get(f"{server.url}/{PATH}").status_code == 200
         server.stop()

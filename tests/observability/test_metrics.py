@@ -98,6 +98,14 @@ def test_circuits_are_told_apart_as_the_breaker_does() -> None:
     assert "user:pass" not in text
 
 
+@pytest.mark.parametrize("base_url", ["local:./docs", "http://[::1"])
+def test_an_address_without_a_host_is_counted_without_one(base_url: str) -> None:
+    """A folder of the user's own has none; nothing of it is told."""
+    metrics = Metrics()
+    Story((metrics,), target=TARGET._replace(base_url=base_url)).answered()
+    assert 'server_address=""' in exposition(metrics)[0].decode()
+
+
 def test_calls_under_way_are_seen_and_reset_forgets_the_rest() -> None:
     """Calls under way outlive a reset, so that their end is not counted below zero."""
     metrics = told()
