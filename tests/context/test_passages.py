@@ -94,13 +94,15 @@ def test_a_document_without_an_id_gets_one_that_stays(shape: str) -> None:
 
 
 def test_a_retrieval_tells_which_score_ordered_it() -> None:
-    """Whatever the numbers look like."""
+    """Whatever the numbers look like, unless the caller says another."""
     documents = tuple(Document(text="t", relevancy=score, similarity=1 - score) for score in (0.2, 0.8))
     for kind in ("relevancy", "similarity"):
         found = passages(Retrieval(documents=documents).with_facts(ordered_by=kind))
         assert [(one.ordered_by, one.score) for one in found] == [
             (kind, one.relevancy if kind == "relevancy" else one.similarity) for one in found
         ]
+        said = passages(Retrieval(documents=documents).with_facts(ordered_by=kind), ordered_by="similarity")
+        assert [one.score for one in said] == [one.similarity for one in said]
 
 
 @pytest.mark.parametrize(
@@ -124,7 +126,7 @@ def test_a_bare_list_is_read_by_the_score_it_is_in_order_of(scores: list[Any], t
         assert (one.score, one.ordered_by) == (number, told if number is not None else None)
 
 
-@pytest.mark.parametrize("number", [None, "x", float("nan"), float("inf"), True, []])
+@pytest.mark.parametrize("number", [None, "x", float("nan"), float("inf"), 10**400, True, []])
 def test_a_score_that_is_no_number_is_absent(number: Any) -> None:
     """Not 0, not 1."""
     (one,) = passages([{"text": "t", "relevancy": number}], ordered_by="relevancy")

@@ -135,6 +135,15 @@ def test_a_budget_is_used_as_far_as_the_rank_allows(given: list[Passage], tokens
     assert len(Budget(tokens + 5)(given)) >= len(stayed)
 
 
+@pytest.mark.parametrize("style", ["standard", "compact"])
+def test_a_budget_counts_the_longer_numbers_of_a_longer_list(style: Any) -> None:
+    """Whatever number a passage gets in the end, it fits."""
+    given = passages([{"text": "x"}] * 12)
+    for tokens in range(1, len(render(given, style)) + 20):
+        stayed = Budget(tokens, count=len, style=style)(given)
+        assert not stayed or len(render(stayed, style)) <= tokens
+
+
 def test_a_budget_counts_with_the_callers_own_counter() -> None:
     """Words, here; any tokenizer's count fits."""
     given = passages([{"text": "one two three"}, {"text": "four five"}, {"text": "six"}])
@@ -180,6 +189,12 @@ def test_of_duplicates_the_best_stays(given: list[Passage], near: float | None) 
 def test_what_counts_as_a_duplicate(texts: list[str], near: float | None, left: int) -> None:
     """Letter case, width and white space never matter; punctuation and a few words only with `near`."""
     assert len(Deduplicate(near)(passages([{"text": text} for text in texts]))) == left
+
+
+@pytest.mark.parametrize(("shingle", "left"), [(1, 1), (2, 2)])
+def test_runs_of_one_word_know_no_order(shingle: int, left: int) -> None:
+    """The longer the runs that are compared, the more of the order counts."""
+    assert len(Deduplicate(1.0, shingle)(passages([{"text": "a b c"}, {"text": "c b a"}]))) == left
 
 
 @given(lists, st.integers(1, 3))

@@ -95,6 +95,17 @@ def test_calls_refused_together_ask_once_more() -> None:
     assert kept.get_secret_value() == "t-2"
 
 
+def test_a_digest_tells_one_token_from_the_next() -> None:
+    """What was answered to the one is not told to the other."""
+    credential = Credential(Vault("t-1", "t-2"))
+    assert credential.digest == ""
+    for token in ("t-1", "t-2"):
+        Begun(credential, Ask).performed()
+        assert credential.digest == Credential(token).digest != ""
+        credential.expire(credential.current() or SecretStr(""))
+    assert Credential("t-1").digest != Credential("t-2").digest
+
+
 def test_a_failure_is_everyones_and_not_kept() -> None:
     """Those who waited raise their own copy of the error; the next call asks again."""
     credential = Credential(Vault(OSError("vault sealed"), "t-1"))
@@ -121,6 +132,25 @@ def test_when_the_call_that_asks_is_cancelled_another_asks(end: BaseException) -
         first.performed()
     second.effect = second.flow.send(None)
     assert second.performed() == "t-1"
+
+
+def test_the_async_function_of_a_call_that_has_ended_is_not_called() -> None:
+    """A task that was about to call it leaves it to the next call."""
+    asked: list[str] = []
+
+    async def vault() -> str:
+        asked.append("vault")
+        return "t-1"
+
+    credential = Credential(vault)
+    ended = Begun(credential, Ask)
+    ended.flow.close()
+    asyncio.run(ended.effect.acall())
+    assert (asked, credential.current()) == ([], None)
+    following = Begun(credential, Ask)
+    asyncio.run(following.effect.acall())
+    assert asked == ["vault"]
+    assert credential.current() == SecretStr("t-1")
 
 
 def test_asking_for_the_token_heeds_the_deadline() -> None:

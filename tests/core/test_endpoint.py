@@ -200,3 +200,16 @@ def test_which_pipelines_answer(status: str | None, answers: bool) -> None:
     described = PipelineStatus.model_validate({"id": "aip-1", "status": status, "documentCount": 3, "region": "eu"})
     assert (described.answers, described.document_count) == (answers, 3)
     assert described.model_dump()["region"] == "eu"
+
+
+def test_a_copy_of_an_answer_says_what_it_is_told_and_keeps_the_rest() -> None:
+    """0, False and an empty list are told; the first answer stays as it was."""
+    first = read({"documents": [APPLE], "question": "why?", "more": 1}).with_facts(
+        ordered_by="relevancy", attempts=3, elapsed=2.0, stale=True, degraded="local"
+    )
+    assert (first.with_facts(), first.with_facts().facts) == (first, first.facts)
+    copy = first.with_facts(documents=(), ordered_by="similarity", attempts=0, elapsed=0.0, stale=False)
+    assert copy.facts == ("similarity", 0, 0.0, False, "local")
+    assert (copy.documents, copy.question, copy.model_extra) == ((), "why?", {"more": 1})
+    assert copy.model_extra is not first.model_extra
+    assert (len(first), first.facts) == (1, ("relevancy", 3, 2.0, True, "local"))

@@ -89,6 +89,8 @@ class Scripted:
     def __init__(self, *documents: dict[str, Any], **answer: Any) -> None:
         self.answer: dict[str, Any] = {"documents": list(documents), **answer}
         self.requests: list[WireRequest] = []
+        self.closed: list[str] = []
+        """Whose idle connections were closed, time after time."""
         self.status = 200
         self.before: Callable[[], Awaitable[object]] | None = None
         """Awaited before each async answer."""
@@ -117,20 +119,21 @@ class Scripted:
         return WireResponse(self.status, {"content-type": "application/json"}, json.dumps(self.answer).encode())
 
     def _engine(self) -> Any:
-        return _Engine(self._answer)
+        return _Engine(self)
 
     def _aengine(self) -> Any:
         return _AsyncEngine(self)
 
 
 class _Engine:
-    def __init__(self, reply: Callable[[WireRequest], WireResponse]) -> None:
-        self._reply = reply
+    def __init__(self, service: Scripted) -> None:
+        self._service = service
 
     def send(self, request: WireRequest, timeout: float, max_bytes: int) -> WireResponse:
-        return self._reply(request)
+        return self._service._answer(request)
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        self._service.closed.append("blocking")
 
 
 class _AsyncEngine:
@@ -142,7 +145,8 @@ class _AsyncEngine:
             await self._service.before()
         return self._service._answer(request)
 
-    async def aclose(self) -> None: ...
+    async def aclose(self) -> None:
+        self._service.closed.append("asyncio")
 
 
 @pytest.fixture

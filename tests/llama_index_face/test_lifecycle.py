@@ -7,6 +7,7 @@ import copy
 import multiprocessing
 import os
 import pickle
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -58,6 +59,14 @@ def test_a_pickle_reads_the_token_again(connect: Connect, monkeypatch: pytest.Mo
     assert [("Honey bees" in node.text) for node in nodes] == [True]
 
 
+def test_who_listens_here_is_not_pickled(connect: Connect) -> None:
+    """Callbacks belong to their process."""
+    debug = LlamaDebugHandler(print_trace_on_end=False)
+    debug.lock = threading.Lock()  # type: ignore[attr-defined]  # which has no pickle
+    twin = pickle.loads(pickle.dumps(connect(callback_manager=CallbackManager([debug]))))
+    assert twin.callback_manager.handlers == []
+
+
 def test_own_clients_are_not_pickled(connect: Connect) -> None:
     """A pickle would lose them in silence, so it is refused."""
     with httpx.Client() as client, pytest.raises(TypeError, match="http_client"):
@@ -103,13 +112,17 @@ def test_copies_share_the_connection_and_close_alone(connect: Connect, again: Ca
 
 def test_a_deep_copy_shares_no_value_with_the_first(scripted: Scripted) -> None:
     """What is changed inside of one of them, neither sees in the other's questions."""
-    first = scripted.retriever(metadata_filters=[{"tenant": ["a"]}])
+    given = [{"tenant": ["a"]}]
+    first = scripted.retriever(metadata_filters=given)
     twin = copy.deepcopy(first)
+    given[0]["tenant"][:] = ["c"]
+    twin.retrieve("What?")
+    given[0]["tenant"][:] = ["a"]
     twin.metadata_filters[0]["tenant"][:] = ["b"]  # type: ignore[index]
     first.retrieve("What?")
     twin.num_results = 2  # which reads the values again
     twin.retrieve("What?")
-    assert [body["metadata-filters"] for body in scripted.bodies] == [[{"tenant": ["a"]}], [{"tenant": ["b"]}]]
+    assert [body["metadata-filters"] for body in scripted.bodies] == [[{"tenant": [t]}] for t in ("a", "a", "b")]
 
 
 def test_options_of_a_copy_are_its_own(scripted: Scripted) -> None:
@@ -132,6 +145,7 @@ async def test_a_closed_retriever_says_so(scripted: Scripted) -> None:
         one.retrieve("What?")
     with pytest.raises(ConfigurationError, match="closed"):
         await two.aretrieve("What?")
+    assert scripted.closed == ["blocking", "blocking", "asyncio"]
 
 
 def test_one_retriever_serves_loops_one_after_the_other(connect: Connect) -> None:
@@ -232,12 +246,16 @@ async def test_handlers_hear_the_facts_of_each_retrieval(scripted: Scripted, hea
     assert not [event for event in (one, two) if "private" in str(event) or TOKEN in str(event)]
 
 
-def test_handlers_hear_which_pipeline_was_asked(scripted: Scripted, heard: Heard) -> None:
-    """Also where a query goes to another one than its retriever's."""
+def test_handlers_hear_which_pipeline_was_asked(
+    scripted: Scripted, heard: Heard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where a query goes to another one than its retriever's, and for how many where the environment says so."""
+    monkeypatch.setenv("RAGE_NUM_RESULTS", "9")
     query = VectorizeQuery("What?", organization="org-2", pipeline_id="aip-2", num_results=2)
-    scripted.retriever().retrieve(query)
-    (event,) = heard.facts()
-    assert (event.organization, event.pipeline_id, event.top_k) == ("org-2", "aip-2", 2)
+    for asked in (query, "What?"):
+        scripted.retriever().retrieve(asked)
+    told = [(event.organization, event.pipeline_id, event.top_k) for event in heard.facts()]
+    assert told == [("org-2", "aip-2", 2), ("org-1", "aip-1", 9)]
 
 
 def test_handlers_hear_of_retries_and_of_the_cache(scripted: Scripted, heard: Heard) -> None:

@@ -72,6 +72,7 @@ def test_what_can_be_changed_is_shared_by_no_two() -> None:
     """Changing one node, or one document, changes no other and no later one."""
     first, second = to_nodes(ANSWER)
     first.node.excluded_embed_metadata_keys.append("mine")
+    assert "mine" not in first.node.excluded_llm_metadata_keys
     first.node.relationships[NodeRelationship.NEXT] = _source("n")
     first.node.metadata["mine"] = 1
     for other in (second, *to_nodes(ANSWER)):

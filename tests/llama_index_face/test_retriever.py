@@ -19,7 +19,7 @@ from llama_index.core.vector_stores.types import MetadataFilter, MetadataFilters
 
 from llama_index_face.conftest import TOKEN, Scripted, document
 from rage_retrievers import BadRequestError, ConfigurationError, RageError, scope
-from rage_retrievers.llama_index import RetrievedNode, RetrievedNodes, VectorizeRetriever, to_context
+from rage_retrievers.llama_index import RetrievedNode, RetrievedNodes, VectorizeQuery, VectorizeRetriever, to_context
 from rage_retrievers.llama_index.query import CALL_NAMES, NAMES
 from rage_retrievers.llama_index.settable import Settable
 from rage_retrievers.models import Message
@@ -117,6 +117,11 @@ def test_a_mistyped_option_is_not_set_in_vain(scripted: Scripted, name: str, mea
     with pytest.raises(AttributeError, match=f"did you mean '{meant}'"):
         setattr(retriever, name, 1)
     setattr(retriever, "note", "mine")  # noqa: B010  # as a user may
+
+    class Own(VectorizeRetriever):
+        """Whose attributes are its own."""
+
+    setattr(scripted.retriever(Own), name, 1)
 
 
 @pytest.mark.parametrize("question", [None, 5, ["a"]])
@@ -302,6 +307,13 @@ def test_a_pipeline_that_nobody_names_is_asked_for_before_anything_is_sent(scrip
     with scope(pipeline_id="aip-3"):
         retriever.retrieve("What?")
     assert scripted.requests[0].url.endswith("/pipelines/aip-3/retrieval")
+
+
+def test_what_a_query_says_of_the_search_is_put_upon_what_the_scope_says(scripted: Scripted) -> None:
+    """And not upon what the retriever says, where the scope says something."""
+    with scope(advanced_query={"mode": "text", "text-fields": ["title"]}):
+        scripted.retriever(mode="hybrid").retrieve(VectorizeQuery("What?", text_boost=2.0))
+    assert scripted.bodies[0]["advanced-query"] == {"mode": "text", "text-fields": ["title"], "text-boost": 2.0}
 
 
 @pytest.mark.parametrize(
