@@ -241,6 +241,7 @@ def test_the_references_of_an_answer_lead_to_its_citations() -> None:
     citations = cite([{"text": text} for text in "abc"])
     answer = "Bees dance [2]. They hum [1, 2] and sting【3】[99] [x] [1]."
     assert [one.number for one in cited(answer, citations)] == [2, 1, 3]
+    assert [one.number for one in cited("Both [3; 1].", citations)] == [3, 1]
     assert cited("nothing", citations) == []
 
 

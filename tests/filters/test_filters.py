@@ -212,6 +212,19 @@ def test_raw_filters_pass_through_untouched() -> None:
     assert to_metadata_filters(RAW_LIST) == RAW_LIST
     assert to_advanced_filters(RAW_CLAUSE) == RAW_CLAUSE
     assert split(None) == split([]) == split({}) == Split(None, None)
+    assert conjoin([{}, []], [F("a") == 1]) == Split([{"a": [1]}], None)
+
+
+def test_what_is_sent_is_not_the_users_own_object() -> None:
+    """Whoever changes the one does not change the other."""
+    given: list[dict[str, Any]] = [{"a": [1]}]
+    sent = split(given).metadata_filters
+    clauses = [to_advanced_filters(RAW_CLAUSE), split(RAW_CLAUSE).advanced_filters]
+    assert sent is not None
+    for one in (sent[0], *clauses):
+        assert one is not None
+        one["more"] = 1
+    assert (given, "more" in RAW_CLAUSE) == ([{"a": [1]}], False)
 
 
 def test_raw_filters_beside_an_expression_stay_as_they_are() -> None:

@@ -14,7 +14,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from llama_index_face.conftest import Scripted
 from rage_retrievers import EmptyAnswer, Pipeline, Retry, ServerError, default_pipeline
 from rage_retrievers.observability import enclosing, tracing
-from rage_retrievers.resilience import Cache, Degrade
+from rage_retrievers.resilience import Cache, CircuitBreaker, Degrade
 
 
 class Traced:
@@ -67,6 +67,30 @@ def test_the_span_around_a_retrieval_is_told_of_a_fallback(scripted: Scripted, t
     (told,) = traced.attributes("VectorizeRetriever.retrieve")
     assert told["rage.degraded"] == EmptyAnswer().name
     assert "rage.cached" not in told
+
+
+def test_a_fallback_without_a_request_is_no_answer_of_a_cache(scripted: Scripted, traced: Traced) -> None:
+    """While the circuit is open, nothing is sent."""
+    scripted.status = 503
+    retriever = scripted.retriever(resilience=Pipeline([Degrade((EmptyAnswer(),)), CircuitBreaker(in_a_row=1)]))
+    for _ in range(2):
+        with traced.tracer.start_as_current_span("VectorizeRetriever.retrieve"):
+            assert retriever.retrieve("What?") == []
+    told = traced.attributes("VectorizeRetriever.retrieve")[1]
+    assert (told["rage.attempts"], told["rage.degraded"]) == (0, EmptyAnswer().name)
+    assert "rage.cached" not in told
+
+
+def test_an_interruption_is_no_failure_of_the_retrieval(scripted: Scripted, traced: Traced) -> None:
+    """Ctrl-C goes its way, and the span is told nothing."""
+
+    def interrupted(_: object) -> Any:
+        raise KeyboardInterrupt
+
+    scripted.respond = interrupted
+    with traced.tracer.start_as_current_span("VectorizeRetriever.retrieve"), pytest.raises(KeyboardInterrupt):
+        scripted.retriever().retrieve("What?")
+    assert traced.attributes("VectorizeRetriever.retrieve") == [{}]
 
 
 def test_the_span_around_a_failed_retrieval_is_told_the_requests_sent(scripted: Scripted, traced: Traced) -> None:

@@ -18,6 +18,8 @@ from llama_index.core.callbacks import CallbackManager, LlamaDebugHandler
 from llama_index.core.instrumentation.event_handlers import BaseEventHandler
 from llama_index.core.instrumentation.events import BaseEvent
 from llama_index.core.instrumentation.events.retrieval import RetrievalEndEvent
+from llama_index.core.postprocessor.types import BaseNodePostprocessor
+from llama_index.core.schema import NodeWithScore
 from llama_index_instrumentation import get_dispatcher
 
 from llama_index_face.conftest import TOKEN, Scripted
@@ -347,6 +349,24 @@ def test_postprocessors_that_are_none_are_refused(given: Any) -> None:
         retrieval_tool(Scripted().retriever(), node_postprocessors=given)
 
 
+async def test_a_tools_postprocessors_are_told_the_question(scripted: Scripted) -> None:
+    """Each in its own world's way, as in a query engine."""
+    told: list[tuple[str, str]] = []
+
+    class Told(BaseNodePostprocessor):
+        def _postprocess_nodes(self, nodes: list[NodeWithScore], query_bundle: Any = None) -> list[NodeWithScore]:
+            told.append(("blocking", query_bundle.query_str))
+            return nodes[:1]
+
+        async def _apostprocess_nodes(self, nodes: list[NodeWithScore], query_bundle: Any = None) -> Any:
+            told.append(("asyncio", query_bundle.query_str))
+            return nodes[:1]
+
+    tool = retrieval_tool(scripted.retriever(), node_postprocessors=[Told()])
+    assert len(tool(query="Which?").raw_output) == len((await tool.acall(query="Which?")).raw_output) == 1
+    assert told == [("blocking", "Which?"), ("asyncio", "Which?")]
+
+
 def test_a_research_that_cannot_be_done_is_refused_when_its_tool_is_made() -> None:
     """As LangChain's is."""
     with pytest.raises(ConfigurationError, match="poll_every = 0"):
@@ -362,9 +382,10 @@ async def test_the_research_tool_gives_the_report() -> None:
 
     service = Scripted()
     service.respond = answer
-    tool = research_tool(service.retriever(), poll_every=0.01)
+    tool = research_tool(service.retriever(), poll_every=0.01, web_search=True)
     assert tool(query="Why?").content == "# Because"
     assert (await tool.acall(query="Why?")).content == "# Because"
+    assert [body["webSearch"] for body in service.bodies if body] == [True, True]
 
 
 _DONE = b'{"success": true, "markdown": "# Because"}'

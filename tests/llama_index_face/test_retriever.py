@@ -116,7 +116,8 @@ def test_a_mistyped_option_is_not_set_in_vain(scripted: Scripted, name: str, mea
     retriever = scripted.retriever()
     with pytest.raises(AttributeError, match=f"did you mean '{meant}'"):
         setattr(retriever, name, 1)
-    setattr(retriever, "note", "mine")  # noqa: B010  # as a user may
+    for own in ("note", f"_{name}"):
+        setattr(retriever, own, "mine")
 
     class Own(VectorizeRetriever):
         """Whose attributes are its own."""
@@ -178,11 +179,15 @@ def test_the_score_is_the_number_that_ordered_the_list(scripted: Scripted, reran
     assert sent[2] is None
     assert {type(node) for node in nodes} == {RetrievedNode}
     assert isinstance(nodes[0], NodeWithScore)
+    scripted.answer["documents"] = [document(relevancy=0.0, similarity=0)]
+    (node,) = scripted.retriever(rerank=rerank).retrieve("What?")
+    assert isinstance(node, RetrievedNode)
+    assert (node.score, node.relevancy, node.similarity) == (0.0, 0.0, 0.0)
 
 
 def test_metadata_holds_everything_but_what_depends_on_the_question() -> None:
     """Every field of the service and the user's own, flat and nested; neither of the two scores."""
-    own = {"year": 2024, "source": "mine", "similarity": "mine, too", "deep": {"a": [1]}}
+    own = {"year": 2024, "source": "mine", "similarity": "mine, too", "brand_new": 3, "deep": {"a": [1]}}
     (node,) = Scripted(document(metadata=own, brand_new=[1, 2])).retriever().retrieve("What?")
     sent = {name: value for name, value in document().items() if name not in ("text", "relevancy", "similarity")}
     expected = {**sent, "file_name": "report.pdf"}
@@ -311,9 +316,20 @@ def test_a_pipeline_that_nobody_names_is_asked_for_before_anything_is_sent(scrip
 
 def test_what_a_query_says_of_the_search_is_put_upon_what_the_scope_says(scripted: Scripted) -> None:
     """And not upon what the retriever says, where the scope says something."""
+    retriever, query = scripted.retriever(mode="hybrid"), VectorizeQuery("What?", text_boost=2.0)
     with scope(advanced_query={"mode": "text", "text-fields": ["title"]}):
-        scripted.retriever(mode="hybrid").retrieve(VectorizeQuery("What?", text_boost=2.0))
-    assert scripted.bodies[0]["advanced-query"] == {"mode": "text", "text-fields": ["title"], "text-boost": 2.0}
+        retriever.retrieve(query)
+    retriever.retrieve(query)
+    first, second = (body["advanced-query"] for body in scripted.bodies)
+    assert first == {"mode": "text", "text-fields": ["title"], "text-boost": 2.0}
+    assert second == {"mode": "hybrid", "text-boost": 2.0}
+
+
+def test_a_query_is_a_query_bundle() -> None:
+    """With all that one holds, for the retrievers that it may also be given to."""
+    query = VectorizeQuery("What?", "picture.png", ["What, then?"], [0.5], rerank=True)
+    assert (query.query_str, query.image_path) == ("What?", "picture.png")
+    assert (query.custom_embedding_strs, query.embedding) == (["What, then?"], [0.5])
 
 
 @pytest.mark.parametrize(
