@@ -30,6 +30,11 @@ class Ended(Event):
 
 
 @frozen
+class Begun(Event):
+    """An event of another kind, with the same fields."""
+
+
+@frozen
 class Listing:
     name: str
     found: list[int] = field(default_factory=list)
@@ -100,6 +105,7 @@ def test_it_is_compared_copied_and_pickled_as_a_value() -> None:
     made: Any = Ended("c", 1, "badly")
     assert made == Ended("c", 1, "badly") != Ended("c", 2, "badly")
     assert hash(made) == hash(Ended("c", 1, "badly"))
+    assert Event("c") != Begun("c")
     assert pickle.loads(pickle.dumps(made)) == copy.deepcopy(made) == copy.copy(made) == made
     assert replace(made, count=3) == Ended("c", 3, "badly")
     assert [field.name for field in fields(made)] == ["call", "count", "how", "error"]

@@ -215,6 +215,16 @@ def test_raw_filters_pass_through_untouched() -> None:
     assert conjoin([{}, []], [F("a") == 1]) == Split([{"a": [1]}], None)
 
 
+@pytest.mark.parametrize(
+    "name", ["Tenant", " tenant", "tenant.keyword", "metadata.tenant", "metadata.document_metadata.tenant"]
+)
+def test_a_locked_field_is_not_asked_a_second_time_under_another_name(name: str) -> None:
+    """A database may take the two for one field, and the second list of values for the one that counts."""
+    sent = conjoin([F(name) == "t-2"], [F("tenant") == "t-1"])
+    assert sent.metadata_filters == [{"tenant": ["t-1"]}]
+    assert sent.advanced_filters == {"bool": {"must": [{"term": {"tenant": "t-1"}}, {"term": {name: "t-2"}}]}}
+
+
 def test_what_is_sent_is_not_the_users_own_object() -> None:
     """Whoever changes the one does not change the other."""
     given: list[dict[str, Any]] = [{"a": [1]}]
