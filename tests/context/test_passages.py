@@ -257,6 +257,7 @@ def test_citations_are_numbered_as_the_rendering_is() -> None:
     given = [{"text": "a"}, {"text": "b"}]
     lines = render(given, "compact").splitlines()
     assert [f"[{one.number}] {one.text}" for one in cite(given)] == lines
+    assert cite([{"text": "a", "chunk_id": 0}])[0].chunk_id == "0"
 
 
 @pytest.mark.parametrize(

@@ -102,6 +102,7 @@ def test_relevancy_and_similarity_never_share_a_threshold() -> None:
     assert Threshold(relevancy=0.5)(other) == []
     assert Threshold(similarity=0.5)(other) == other
     assert Threshold(similarity=0.5)(one) == []
+    assert Threshold(similarity=0.2)(one) == one
 
 
 def test_an_absent_score_passes_a_threshold_unless_told_otherwise() -> None:
@@ -281,6 +282,12 @@ def test_a_function_is_a_policy_too() -> None:
     assert [one.text for one in chosen.passages] == ["ok"]
     assert [dropped.by for dropped in chosen.dropped] == ["short"]
     assert select([]) == Selection(())
+
+
+def test_a_selection_may_be_told_which_score_ordered_the_list() -> None:
+    """Where the list does not say so."""
+    given = [{"text": "t", "relevancy": 0.9, "similarity": 0.2}]
+    assert select(given, Threshold(similarity=0.5), ordered_by="similarity").passages == ()
 
 
 @pytest.mark.parametrize(

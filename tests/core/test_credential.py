@@ -95,6 +95,14 @@ def test_calls_refused_together_ask_once_more() -> None:
     assert kept.get_secret_value() == "t-2"
 
 
+def test_an_error_of_ours_is_told_as_it_is() -> None:
+    """Its words are chosen with care, and hold no token."""
+    told = ConfigurationError("there is no such vault")
+    with pytest.raises(ConfigurationError) as raised:
+        Begun(Credential(Vault(told)), Ask).performed()
+    assert raised.value is told
+
+
 def test_a_digest_tells_one_token_from_the_next() -> None:
     """What was answered to the one is not told to the other."""
     credential = Credential(Vault("t-1", "t-2"))
@@ -115,6 +123,8 @@ def test_a_failure_is_everyones_and_not_kept() -> None:
     with pytest.raises(ConfigurationError, match="OSError") as followed:
         second.performed()
     assert raised.value.__context__ is None
+    assert "sealed" not in str(raised.value)
+    assert "at test_credential.py:" in str(raised.value)
     assert followed.value is not raised.value
     assert Begun(credential, Ask).performed() == "t-1"
 

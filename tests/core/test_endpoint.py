@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from pydantic import ValidationError
 
 from rage_retrievers import _endpoint, errors
 from rage_retrievers._flow import WireResponse
@@ -213,3 +214,6 @@ def test_a_copy_of_an_answer_says_what_it_is_told_and_keeps_the_rest() -> None:
     assert (copy.documents, copy.question, copy.model_extra) == ((), "why?", {"more": 1})
     assert copy.model_extra is not first.model_extra
     assert (len(first), first.facts) == (1, ("relevancy", 3, 2.0, True, "local"))
+    for one, name in ((first, "question"), (first.documents[0], "text")):
+        with pytest.raises(ValidationError, match="frozen"):
+            setattr(one, name, "changed")

@@ -93,6 +93,7 @@ def test_operators_are_boolean_algebra(a: Filter, b: Filter, table: list[dict[st
         ((F("tags") == "x") & (F("tags") == "y"), [{"tags": ["x"]}], {"term": {"tags": "y"}}),
         (F("a").in_([1, 2]) & (F("a") == 2), [{"a": [2]}], None),
         (F("a").in_([True, 1, 1.0]), [{"a": [True, 1]}], None),
+        (F("a").in_([1]) | F("a").in_([True]), [{"a": [1, True]}], None),
         (F("a").in_({"z", "b", "c"}), [{"a": ["b", "c", "z"]}], None),
     ],
 )

@@ -214,7 +214,7 @@ def test_the_source_is_the_nearest_thing_that_is_known() -> None:
     """And no relation leads to a source that nobody named."""
     unknown: dict[str, Any] = {"unique_source": None, "origin_id": None, "source": None}
     sent = [document(**unknown | known) for known in ({"origin_id": "o-1", "source": "a"}, {"source": "a"}, {})]
-    assert [node.node.ref_doc_id for node in Scripted(*sent).retriever().retrieve("What?")] == ["o-1", "a", None]  # type: ignore[attr-defined]
+    assert [node.node.ref_doc_id for node in Scripted(*sent).retriever().retrieve("What?")] == ["o-1", "a", None]
 
 
 def test_a_document_without_an_id_gets_a_lasting_one() -> None:

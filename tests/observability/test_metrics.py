@@ -69,6 +69,9 @@ def test_policies_and_circuits_are_counted() -> None:
         ("call.degraded", "local"): 1,
     }
     assert snapshot.circuits == (CircuitSeries(*TARGET, state="open"),)
+    metrics = Metrics()
+    metrics.on_event(CacheHit("call-1", TARGET, 3.0, True))
+    assert [count.detail for count in metrics.snapshot().policies] == ["stale"]
 
 
 def test_circuits_are_told_apart_as_the_breaker_does() -> None:
@@ -165,6 +168,9 @@ def test_pipelines_beyond_the_limit_are_counted_together() -> None:
         Story((metrics,), target=Target("https://h", "o", f"aip-{number}")).answered()
     counts = {series.pipeline: series.latency.count for series in metrics.snapshot().calls}
     assert counts == {"aip-0": 1, "aip-1": 1, "aip-2": 1, "other": 7}
+    for number in range(5, 8):
+        metrics.on_event(CircuitChanged("c", Target("https://h", f"o-{number}", f"aip-{number}"), "closed", "open"))
+    assert [(one.organization, one.pipeline) for one in metrics.snapshot().circuits] == [("other", "other")]
 
 
 def test_counting_is_safe_from_many_threads() -> None:
