@@ -16,13 +16,13 @@ The answers hold no credential, question or passage, but they name pipelines and
 from __future__ import annotations
 
 import asyncio
-import inspect
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
 from ._checks import is_number, shown, typed
+from ._flow import is_async
 from ._listeners import process_metrics
 from .errors import ConfigurationError, ForbiddenError, RageError, StatusError
 from .models import PipelineStatus
@@ -108,8 +108,8 @@ class _Probe:
         return {"ok": status.answers, "status": status.status}
 
     async def _status(self) -> PipelineStatus:
-        if inspect.iscoroutinefunction(self.client.pipeline):
-            return await self.client.pipeline()  # type: ignore[no-any-return]  # what the protocol says
+        if is_async(self.client.pipeline):
+            return await self.client.pipeline()  # type: ignore[misc, no-any-return]  # as the protocol says
         status = await run_in_threadpool(self.client.pipeline)
         assert isinstance(status, PipelineStatus)  # the protocol's other half
         return status

@@ -68,10 +68,10 @@ def check_call(options: Mapping[str, Any]) -> None:
         raise unknown_keyword(next(name for name in options if name not in CALL_NAMES), sorted(CALL_NAMES))
 
 
-def made(make: Callable[..., None], given: Mapping[str, Any]) -> None:
-    """Make a thing of LangChain's, whose own fields (`name`, `tags`) pydantic checks; its errors become ours."""
+def init_or_refuse(init: Callable[..., None], given: Mapping[str, Any]) -> None:
+    """Call the `__init__` of a class of LangChain's; what pydantic says of its fields (`name`) is said in our error."""
     try:
-        make(**given)
+        init(**given)
     except ValidationError as invalid:
         wrong = invalid.errors(include_url=False, include_context=False)[0]
         name = wrong["loc"][0] if wrong["loc"] else "a field"

@@ -27,7 +27,7 @@ from .._keywords import unknown_keyword
 from .._options import ResearchPlan
 from ..errors import ConfigurationError
 from ..models import Research, ResearchEvent
-from ._options import made
+from ._options import init_or_refuse
 from ._runs import within
 from .retriever import VectorizeRetriever
 
@@ -71,7 +71,7 @@ class VectorizeResearch(RunnableSerializable[str, Progress]):
         if not isinstance(options, Mapping):
             raise ConfigurationError(f"options is {typed(options)}; give a mapping, such as {{'web_search': True}}.")
         ResearchPlan.make(options)  # what is wrong, pydantic's error would quote
-        made(super().__init__, given)
+        init_or_refuse(super().__init__, given)
 
     @override
     def invoke(self, input: str, config: RunnableConfig | None = None, **options: Any) -> Research:

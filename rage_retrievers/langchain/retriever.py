@@ -22,7 +22,7 @@ from ..models import AdvancedQuery, Query, Retrieval
 from ..scope import Scope, current_scope, effective
 from ._batches import ask_all, bounded, check_batch, fits_one_loop
 from ._documents import to_documents
-from ._options import CallOptions, RetrieverOptions, as_context, check_call, made, with_context
+from ._options import CallOptions, RetrieverOptions, as_context, check_call, init_or_refuse, with_context
 from ._runs import needs_run, within, without_run
 from ._runtime import running_in, runtime_scope
 
@@ -125,7 +125,7 @@ class VectorizeRetriever(Closing, AsyncClosing, BaseRetriever):
         given = canonical(options, type(self).model_fields)
         if isinstance(given.get("api_key"), str):
             given["api_key"] = SecretStr(given["api_key"])
-        made(super().__init__, given)
+        init_or_refuse(super().__init__, given)
         self._linked()
         self._check()
 

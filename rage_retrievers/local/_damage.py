@@ -1,4 +1,4 @@
-"""How damage of a stored file is told: by SQLite's own errors, and by checksums of what its rows say."""
+"""How damage of a stored file is told: by SQLite's and tantivy's own errors, and by checksums of what rows say."""
 
 from __future__ import annotations
 
@@ -19,6 +19,11 @@ def is_damage(error: sqlite3.DatabaseError) -> bool:
     """Whether the file is damaged; False for what passes: a full disk, a lock, a read-only file."""
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT)  # without one: text that is none
     return code & 0xFF not in _PASSING
+
+
+def is_panic(error: BaseException) -> bool:
+    """Whether the text index has met what cannot be: it raises no Exception, and a class that nobody can import."""
+    return type(error).__name__ == "PanicException"
 
 
 def checksum(first: int, second: int, third: int, said: bytes) -> int:

@@ -30,7 +30,7 @@ _LEFT_OUT = frozenset({"node_modules", "__pycache__"})
 
 def checked(folder: str | Path) -> Path:
     """The real path of a folder; raises `ConfigurationError` saying what is wrong with one that cannot be used."""
-    if not isinstance(folder, str | Path) or not str(folder).strip():
+    if not isinstance(folder, str | os.PathLike) or not str(folder).strip():
         told = "empty" if isinstance(folder, str) else typed(folder)
         raise ConfigurationError(f"folder is {told}: give the path of a folder of documents")
     try:

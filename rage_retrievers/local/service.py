@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, TypeVar
 from rage_retrievers._frozen import frozen
 from rage_retrievers.errors import ConfigurationError
 from rage_retrievers.local import _paths
-from rage_retrievers.local._names import LOCAL_ORGANIZATION, LOCAL_PIPELINE, is_panic
+from rage_retrievers.local._damage import is_panic
+from rage_retrievers.local._names import LOCAL_ORGANIZATION, LOCAL_PIPELINE
 from rage_retrievers.local.ahead import Ahead
 from rage_retrievers.local.folder import Folder, checked
 from rage_retrievers.local.progress import Progress, unheard

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from rage_retrievers._frozen import frozen
 from rage_retrievers.local import analysis
-from rage_retrievers.local._names import is_panic
+from rage_retrievers.local._damage import is_panic
 from rage_retrievers.local.embedding import Vectors
 
 if TYPE_CHECKING:

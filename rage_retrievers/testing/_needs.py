@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from .._checks import is_count, is_number, shown
+from .._flow import is_async
 from ..errors import ConfigurationError
 
 SECONDS = "a number of seconds of 0 or more"
@@ -29,7 +29,7 @@ def is_seconds(value: object) -> bool:
 
 def is_plain(value: object) -> bool:
     """Whether it is a function that can be called, and nobody needs to await."""
-    return callable(value) and not isinstance(value, type) and not inspect.iscoroutinefunction(value)
+    return callable(value) and not isinstance(value, type) and not is_async(value)
 
 
 def need_script(what: str, script: Any, kind: Any, fault: str = FAULT) -> None:

@@ -15,6 +15,7 @@ Needs the extra `local`; `vectorize_server` needs pytest too.
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -124,7 +125,7 @@ def vectorize_server(
 
 
 def _need_documents(documents: object) -> None:
-    fits = isinstance(documents, str | Path | Mapping)
+    fits = isinstance(documents, str | os.PathLike | Mapping)
     need(fits, "documents", documents, 'a folder, or texts by file name: {"hours.md": "Open from 9 to 5."}')
     for name, text in documents.items() if isinstance(documents, Mapping) else ():
         need(isinstance(name, str) and bool(name.strip()), "The name of a document", name, 'a name, such as "hours.md"')

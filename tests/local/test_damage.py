@@ -206,14 +206,19 @@ def test_what_is_removed_under_a_running_service_is_made_again(
     assert len(whole) == FILES
 
 
+def _take_away_text(many: Path, tmp_path: Path) -> None:
+    """Remove the text index, and give it something to index."""
+    for directory in store_of(tmp_path).parent.glob("text-*"):
+        shutil.rmtree(directory)
+    (many / "new.txt").write_text("common words of a new file")
+
+
 def test_a_text_index_removed_under_a_running_service_is_made_again(
     many: Path, tmp_path: Path, open_service: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     """At the next look: whoever reads it does not notice, and whoever writes could not."""
     service = open_service(many)
-    for directory in store_of(tmp_path).parent.glob("text-*"):
-        shutil.rmtree(directory)
-    (many / "new.txt").write_text("common words of a new file")
+    _take_away_text(many, tmp_path)
     assert len(sources(service)) == FILES + 1
     assert "its files are gone" in caplog.text
 
@@ -269,9 +274,7 @@ def test_a_text_index_that_could_not_be_made_again_is_not_taken_for_an_empty_one
 ) -> None:
     """The next look makes it."""
     service = open_service(many)
-    for directory in store_of(tmp_path).parent.glob("text-*"):
-        shutil.rmtree(directory)
-    (many / "new.txt").write_text("common words of a new file")
+    _take_away_text(many, tmp_path)
     with monkeypatch.context() as patch:
         patch.setattr(Writing, "commit", mock.Mock(side_effect=ValueError("no space left")))
         assert Asker(service).post({"question": "common words", "numResults": 9})[0] == 500

@@ -19,6 +19,21 @@ from rage_retrievers.local.folder import Folder
 from .conftest import Asker
 
 
+class Place:
+    """A path of another library's, as pytest's own `tmpdir` is."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __fspath__(self) -> str:
+        return str(self._path)
+
+
+def test_a_folder_may_be_any_path(folder: Path, open_service: Any) -> None:
+    """Whatever the system can open."""
+    assert open_service(Place(folder)).stats.files == open_service(folder).stats.files
+
+
 def test_a_second_start_reads_nothing(folder: Path, open_service: Any) -> None:
     """The index of the first start is reused and answers the same."""
     first: LocalService = open_service(folder)
